@@ -1,0 +1,3 @@
+//! [main] Dispatch only.
+
+fn main() {}

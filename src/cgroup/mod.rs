@@ -1,0 +1,1 @@
+//! [host] To be replaced within this commit series.

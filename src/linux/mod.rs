@@ -1,0 +1,3 @@
+//! [pure] Tables of the kernel's numbers and names, each from a named source.
+
+pub mod capability;

@@ -1,0 +1,225 @@
+//! [pure] The policy: what a job may do, validated, each value with its origin.
+//!
+//! `schema` is what was typed, `validate` turns it into the [`Policy`] here,
+//! `layer` joins preset, file and flags. Nothing in this room reads a file:
+//! the command line hands in the text.
+
+pub mod text;
+
+use crate::linux::capability::Capability;
+use crate::source::origin::Sourced;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A complete, valid policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Its name, as `name = ` says or the preset's.
+    pub name: String,
+    /// How ids inside map to ids outside.
+    pub ids: Ids,
+    /// What may be done with the workspace.
+    pub workspace: WorkspaceRule,
+    /// Root file system, private /tmp, masks, mounts.
+    pub filesystem: Filesystem,
+    /// The lowest Landlock ABI that counts as full strength.
+    pub landlock_minimum_abi: Sourced<u32>,
+    /// The system calls.
+    pub syscalls: Syscalls,
+    /// Capabilities kept inside an image, over the job's own user namespace.
+    pub capabilities: Sourced<BTreeSet<Capability>>,
+    /// Environment variables.
+    pub environment: Environment,
+    /// Network mode.
+    pub network: Sourced<NetworkMode>,
+    /// Resource limits; `None` means unlimited.
+    pub resources: Resources,
+    /// Controls that may be weaker than asked on this host.
+    pub degrade: BTreeMap<Control, crate::source::origin::Origin>,
+}
+
+/// `[ids]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ids {
+    /// Which ids are used.
+    pub mode: Sourced<IdMode>,
+    /// Which inside id owns the workspace.
+    pub workspace_uid: Sourced<WorkspaceUid>,
+    /// How many ids an exclusive slice has.
+    pub exclusive_size: Sourced<u32>,
+}
+
+/// Which host ids a sandbox uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdMode {
+    /// The caller and all of the caller's subordinate ids.
+    Subuid,
+    /// The caller and a slice of the subordinate ids no other sandbox uses.
+    Exclusive,
+    /// The caller's id alone; needs no newuidmap.
+    Caller,
+}
+
+/// Which inside id is the caller, when the workspace is writable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceUid {
+    /// Inside root owns the workspace.
+    Zero,
+    /// The caller's own number inside owns the workspace.
+    Caller,
+}
+
+/// `[workspace]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkspaceRule {
+    /// The most that `-w` may ask for.
+    pub access: Sourced<Access>,
+    /// Paths below the workspace, relative, that stay read-only.
+    pub protected: Vec<Sourced<String>>,
+}
+
+/// How a directory of the host appears inside, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Not at all.
+    None,
+    /// Read-only.
+    Ro,
+    /// Writable inside, the host's directory unchanged.
+    Copy,
+    /// Writable, writes reach the host.
+    Rw,
+}
+
+/// `[filesystem]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filesystem {
+    /// What a `--rootfs` directory looks like inside.
+    pub rootfs: Sourced<RootfsMode>,
+    /// Size of the private /tmp in bytes.
+    pub tmp: Sourced<u64>,
+    /// Paths masked beside the built-in list, absolute.
+    pub masked: Vec<Sourced<String>>,
+    /// Host directories and files shown inside.
+    pub mounts: Vec<MountGrant>,
+}
+
+/// Read-only, or writes into a layer that is thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootfsMode {
+    /// Nothing below the root is writable.
+    ReadOnly,
+    /// An overlay; the directory itself is never written.
+    Overlay,
+}
+
+/// `[[filesystem.mount]]` or `--mount`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MountGrant {
+    /// Absolute host path, already expanded.
+    pub source: String,
+    /// Absolute path inside.
+    pub target: String,
+    /// Ro or Rw (never None or Copy).
+    pub access: Access,
+    /// The operator's reason; a flag is its own reason.
+    pub why: String,
+    /// Who granted it.
+    pub origin: crate::source::origin::Origin,
+}
+
+/// `[syscalls]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Syscalls {
+    /// The base allow-list.
+    pub profile: Sourced<SyscallProfile>,
+    /// Calls allowed beside it, by name.
+    pub allow: Vec<SyscallGrant>,
+    /// Calls refused whatever else says, by name.
+    pub deny: Vec<Sourced<String>>,
+    /// What a refused call does.
+    pub on_denied: Sourced<OnDenied>,
+}
+
+/// A system call allowed beside the profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyscallGrant {
+    /// The kernel's name of the call.
+    pub name: String,
+    /// The operator's reason.
+    pub why: String,
+    /// Who granted it.
+    pub origin: crate::source::origin::Origin,
+}
+
+/// Which base allow-list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyscallProfile {
+    /// What a compute job needs.
+    Strict,
+    /// What builds and tests need.
+    Job,
+}
+
+/// What a refused call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDenied {
+    /// Fails with an errno.
+    Errno,
+    /// Cold calls fail with an errno and leave an event; the rest as `Errno`.
+    Record,
+    /// Kills the process with SIGSYS.
+    Kill,
+}
+
+/// `[environment]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Environment {
+    /// Names passed from the caller; a trailing `*` matches any rest.
+    pub pass: Vec<Sourced<String>>,
+    /// Values set whatever the caller has.
+    pub set: BTreeMap<String, Sourced<String>>,
+}
+
+/// `[network] mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// A loopback of its own and nothing else.
+    None,
+}
+
+/// `[resources]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// Bytes.
+    pub memory: Option<Sourced<u64>>,
+    /// Thousandths of a CPU.
+    pub milli_cpus: Option<Sourced<u32>>,
+    /// Processes and threads.
+    pub pids: Option<Sourced<u32>>,
+    /// Bytes in layers that are kept on disk.
+    pub disk: Option<Sourced<u64>>,
+    /// Seconds of wall time.
+    pub timeout: Option<Sourced<u64>>,
+}
+
+/// A control that `[degrade] allow` may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// Memory, cpu and pids limits by cgroup; without one they are weaker or absent.
+    Cgroup,
+    /// Landlock below the policy's minimum ABI.
+    Landlock,
+    /// Supplementary groups that a one-id map cannot drop.
+    Groups,
+    /// The disk limit, when it can only be polled.
+    Disk,
+}

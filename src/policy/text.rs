@@ -1,0 +1,1 @@
+//! [pure] Sizes, durations and names as people write them.

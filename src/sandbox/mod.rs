@@ -1,0 +1,1 @@
+//! [pure] To be replaced within this commit series.

@@ -1,0 +1,4 @@
+//! [pure] Where a value came from, and how a mistake in it is shown; shared by policy and audit.
+
+pub mod diagnostic;
+pub mod origin;

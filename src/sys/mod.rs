@@ -1,0 +1,1 @@
+//! [sys] To be replaced within this commit series.
