@@ -1,0 +1,152 @@
+//! [host] Why a sandbox did not start: operation, object, cause, and what to try.
+
+use crate::sandbox::message::{Failure, Spawn};
+use crate::sandbox::plan::Plan;
+use rustix::io::Errno;
+use std::fmt;
+
+/// Why a sandbox did not start.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// A step of the plan failed.
+    Step {
+        /// Step as the plan prints it, if it was one.
+        step: Option<String>,
+        /// Who asked for it.
+        why: Option<String>,
+        /// The kernel's answer.
+        failure: Failure,
+    },
+    /// The command itself could not be executed.
+    Command {
+        /// argv[0].
+        command: String,
+        /// Which part failed.
+        what: Spawn,
+        /// Working directory, for [`Spawn::Directory`].
+        directory: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A helper that maps ids failed: program and what it said.
+    Helper {
+        /// newuidmap or newgidmap.
+        program: String,
+        /// Its own words, or how it ended.
+        said: String,
+    },
+    /// A filter did not compile or was not proven.
+    Filter(String),
+    /// The cgroup could not be made or entered.
+    Cgroup(String),
+    /// The init program is missing or cannot be read.
+    Program(String),
+    /// A system call of the launcher itself failed.
+    System {
+        /// Its name.
+        call: &'static str,
+        /// Its answer.
+        errno: Errno,
+    },
+    /// The plan could not be written down.
+    Encode(String),
+    /// The stage said something that is not in the protocol.
+    Protocol(String),
+    /// The stage ended without a word.
+    Gone,
+    /// The stage did not get on within the deadline.
+    Hung,
+}
+
+impl LaunchError {
+    /// A failed step, with what the plan says about it.
+    pub(super) fn step(plan: &Plan, failure: Failure) -> Self {
+        let step = failure.step.and_then(|index| plan.steps.get(index));
+        Self::Step {
+            step: step.map(|step| step.op.summary()),
+            why: step.map(|step| step.why.to_string()),
+            failure,
+        }
+    }
+
+    pub(super) fn command(plan: &Plan, what: Spawn, errno: i32) -> Self {
+        Self::Command {
+            command: plan.exec.argv.first().cloned().unwrap_or_default(),
+            what,
+            directory: plan.exec.directory.clone(),
+            errno: Errno::from_raw_os_error(errno),
+        }
+    }
+
+    /// The exit code of `run`: 126 and 127 for the command, 125 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Command { what: Spawn::Exec, errno: Errno::NOENT, .. } => 127,
+            Self::Command { what: Spawn::Exec, .. } => 126,
+            _ => 125,
+        }
+    }
+
+    /// What to try, where there is something.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Step { failure, .. } if failure.errno == Errno::STALE.raw_os_error() => {
+                Some("it was exchanged while the sandbox started; start again".to_owned())
+            }
+            Self::Step { .. } | Self::Helper { .. } | Self::Cgroup(_) => {
+                Some("cofferdam doctor says what this host lacks".to_owned())
+            }
+            Self::Command { what: Spawn::Exec, errno: Errno::NOENT, .. } => Some(
+                "only the host's programs, the workspace and granted mounts are visible inside"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step { step, why, failure } => {
+                let errno = std::io::Error::from_raw_os_error(failure.errno);
+                match step {
+                    Some(step) => write!(out, "step {step}")?,
+                    None => write!(out, "set-up")?,
+                }
+                write!(out, " failed: {}", failure.call)?;
+                if !failure.object.is_empty() {
+                    write!(out, " {}", failure.object)?;
+                }
+                write!(out, ": {errno}")?;
+                match why {
+                    Some(why) => write!(out, " (asked for by {why})"),
+                    None => Ok(()),
+                }
+            }
+            Self::Command { command, what: Spawn::Exec, errno: Errno::NOENT, .. } => {
+                write!(out, "{command}: command not found in the sandbox")
+            }
+            Self::Command { command, what: Spawn::Exec, errno, .. } => {
+                write!(out, "{command}: cannot be executed: {errno}")
+            }
+            Self::Command { what: Spawn::Directory, directory, errno, .. } => {
+                write!(out, "{directory}: cannot be the working directory: {errno}")
+            }
+            Self::Command { command, what: Spawn::Process, errno, .. } => {
+                write!(out, "{command}: cannot start a process: {errno}")
+            }
+            Self::Helper { program, said } => write!(out, "{program} refused the id map: {said}"),
+            Self::Filter(why) => write!(out, "system-call filter: {why}"),
+            Self::Cgroup(why) => write!(out, "cgroup: {why}"),
+            Self::Program(why) => write!(out, "cofferdam-init: {why}"),
+            Self::System { call, errno } => write!(out, "{call}: {errno}"),
+            Self::Encode(why) => write!(out, "plan cannot be written down: {why}"),
+            Self::Protocol(what) => write!(out, "the set-up process said {what}"),
+            Self::Gone => write!(out, "the set-up process ended without saying why"),
+            Self::Hung => write!(out, "the set-up process made no progress for a minute"),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {}

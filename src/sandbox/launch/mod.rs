@@ -1,0 +1,271 @@
+//! [host] From a Plan to a running sandbox: U0, id maps, cgroup, the handshake with the stage.
+
+mod error;
+mod files;
+mod idmap;
+mod process;
+
+pub use error::LaunchError;
+pub use files::Program;
+
+use crate::cgroup::Group;
+use crate::confine::seccomp;
+use crate::sandbox::filters::Filters;
+use crate::sandbox::message::{JOB, Order, PACKET, Report};
+use crate::sandbox::plan::{Op, Plan};
+use crate::sys::process::Child;
+use crate::sys::socket;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use std::time::{Duration, Instant};
+
+/// How long a start may take: far more than any start needs, so that only a hung one meets it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a launch needs beside the Plan.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The program that becomes stage, gateway and init.
+    pub program: &'a Program,
+    /// The sandbox's ends of stdin, stdout and stderr.
+    pub stdio: [OwnedFd; 3],
+    /// Cgroup the job is put into, made with the plan's limits.
+    pub cgroup: &'a crate::host::facts::Cgroup,
+    /// newuidmap and newgidmap.
+    pub helpers: Option<(&'a str, &'a str)>,
+}
+
+/// A sandbox whose job has been executed.
+#[derive(Debug)]
+pub struct Running {
+    /// The gateway.
+    pub gateway: Child,
+    /// Init, pid 1 inside.
+    pub init: Child,
+    /// Socket to the gateway; closing it ends the sandbox.
+    pub gateway_socket: OwnedFd,
+    /// Socket to init; closing it ends the sandbox.
+    pub init_socket: OwnedFd,
+    /// Refused cold calls.
+    pub listener: Option<OwnedFd>,
+    /// Master of the job's terminal.
+    pub terminal: Option<OwnedFd>,
+    /// The job's cgroup.
+    pub cgroup: Option<Group>,
+}
+
+/// Starts a sandbox. When this fails, nothing of it is left running.
+///
+/// # Errors
+/// The step that failed and why; see [`LaunchError`].
+pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
+    let plan = launch.plan;
+    let filters = files::sealed("filters", &compile(plan)?.encode())?;
+    let text = serde_json::to_vec(plan).map_err(|error| LaunchError::Encode(error.to_string()))?;
+    let plan_file = files::sealed("plan", &text)?;
+    let (gateway_socket, gateway_end) = pair()?;
+    let (init_socket, init_end) = pair()?;
+    let gateway = process::start(process::Descriptors {
+        program: launch.program,
+        stdio: &launch.stdio,
+        gateway: &gateway_end,
+        init: &init_end,
+        plan: &plan_file,
+        filters: &filters,
+    })?;
+    drop((gateway_end, init_end, plan_file, filters, launch.stdio));
+    let mut starting = Starting { gateway, init: None, cgroup: None };
+    match starting.follow(plan, &launch.helpers, launch.cgroup, &gateway_socket, &init_socket) {
+        Ok((init, terminal, listener)) => Ok(Running {
+            gateway: starting.gateway,
+            init,
+            gateway_socket,
+            init_socket,
+            listener,
+            terminal,
+            cgroup: starting.cgroup,
+        }),
+        Err(error) => {
+            drop((gateway_socket, init_socket));
+            starting.undo();
+            Err(error)
+        }
+    }
+}
+
+/// A sandbox on its way, with its own undo.
+struct Starting {
+    gateway: Child,
+    init: Option<Child>,
+    cgroup: Option<Group>,
+}
+
+type Started = (Child, Option<OwnedFd>, Option<OwnedFd>);
+
+impl Starting {
+    fn follow(
+        &mut self,
+        plan: &Plan,
+        helpers: &Option<(&str, &str)>,
+        cgroup: &crate::host::facts::Cgroup,
+        gateway_socket: &OwnedFd,
+        init_socket: &OwnedFd,
+    ) -> Result<Started, LaunchError> {
+        let writer = idmap::start(plan, self.gateway.pid, *helpers)?;
+        let deadline = Instant::now() + DEADLINE;
+        let init = stage_process(plan, gateway_socket, init_socket, deadline)?;
+        let pid = init.pid;
+        self.init = Some(init);
+        self.cgroup = enter_cgroup(plan, cgroup, pid)?;
+        writer.finish()?;
+        tell(init_socket, &Order::Go)?;
+        let (terminal, listener) = started(plan, init_socket, deadline)?;
+        match self.init.take() {
+            Some(init) => Ok((init, terminal, listener)),
+            None => Err(LaunchError::Gone),
+        }
+    }
+
+    /// Kills and reaps both processes, and removes the cgroup. What is already gone is fine.
+    fn undo(self) {
+        for child in [Some(self.gateway), self.init].into_iter().flatten() {
+            process::end(&child);
+        }
+        if let Some(cgroup) = self.cgroup {
+            // The next command finds the directory by its name and tries again.
+            drop(cgroup.remove());
+        }
+    }
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    socket::pair().map_err(|errno| LaunchError::System { call: "socketpair", errno })
+}
+
+/// Compiles and proves both filters; unproven bytes have no way into a sandbox.
+fn compile(plan: &Plan) -> Result<Filters, LaunchError> {
+    let filter = plan.steps.iter().find_map(|step| match &step.op {
+        Op::Seccomp { filter } => Some(filter),
+        _ => None,
+    });
+    let prove = |filter: &seccomp::Filter| {
+        seccomp::prove(filter)
+            .map(|proven| proven.bytes())
+            .map_err(|error| LaunchError::Filter(error.to_string()))
+    };
+    let gateway = seccomp::gateway_filter(seccomp::Arch::native());
+    let gateway = prove(&gateway)?;
+    let job = match filter {
+        Some(filter) => prove(filter)?,
+        None => return Err(LaunchError::Filter("the plan has no seccomp step".to_owned())),
+    };
+    Ok(Filters { gateway, job })
+}
+
+/// The next report on a socket, or why there is none.
+fn hear(socket: &OwnedFd, deadline: Instant) -> Result<(Report, Vec<OwnedFd>), LaunchError> {
+    wait_readable(&[socket], deadline)?;
+    let mut buffer = vec![0; PACKET];
+    match socket::receive(socket, &mut buffer) {
+        Ok(Some((length, descriptors))) => {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            match serde_json::from_slice(bytes) {
+                Ok(report) => Ok((report, descriptors)),
+                Err(error) => Err(LaunchError::Protocol(error.to_string())),
+            }
+        }
+        Ok(None) => Err(LaunchError::Gone),
+        Err(errno) => Err(LaunchError::System { call: "recvmsg", errno }),
+    }
+}
+
+fn wait_readable(sockets: &[&OwnedFd], deadline: Instant) -> Result<Vec<bool>, LaunchError> {
+    loop {
+        let mut watched: Vec<PollFd<'_>> =
+            sockets.iter().map(|socket| PollFd::new(*socket, PollFlags::IN)).collect();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+        match poll(&mut watched, Some(&left)) {
+            Ok(0) => return Err(LaunchError::Hung),
+            Ok(_) => return Ok(watched.iter().map(|fd| !fd.revents().is_empty()).collect()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(LaunchError::System { call: "poll", errno }),
+        }
+    }
+}
+
+/// Waits for the stage process; a failed step of either process arrives here too.
+fn stage_process(
+    plan: &Plan,
+    gateway: &OwnedFd,
+    init: &OwnedFd,
+    deadline: Instant,
+) -> Result<Child, LaunchError> {
+    let ready = wait_readable(&[gateway, init], deadline)?;
+    let socket = if ready.first() == Some(&true) { gateway } else { init };
+    match hear(socket, deadline)?.0 {
+        Report::Stage { pid } => {
+            // It is our child (CLONE_PARENT) and not yet waited for, so the number is still its.
+            let pidfd = rustix::process::Pid::from_raw(pid)
+                .ok_or(Errno::SRCH)
+                .and_then(|pid| {
+                    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+                })
+                .map_err(|errno| LaunchError::System { call: "pidfd_open", errno })?;
+            Ok(Child { pid, pidfd })
+        }
+        Report::Failed(failure) => Err(LaunchError::step(plan, failure)),
+        other => Err(LaunchError::Protocol(format!("{other:?} before the stage"))),
+    }
+}
+
+fn enter_cgroup(
+    plan: &Plan,
+    cgroup: &crate::host::facts::Cgroup,
+    pid: i32,
+) -> Result<Option<Group>, LaunchError> {
+    let limits = plan.steps.iter().find_map(|step| match &step.op {
+        Op::Cgroup { limits } => Some(*limits),
+        _ => None,
+    });
+    match limits {
+        None => Ok(None),
+        Some(limits) => Group::create(cgroup, &plan.name, &limits, pid)
+            .map(Some)
+            .map_err(|error| LaunchError::Cgroup(error.to_string())),
+    }
+}
+
+fn tell(socket: &OwnedFd, order: &Order) -> Result<(), LaunchError> {
+    let bytes = serde_json::to_vec(order).map_err(|error| LaunchError::Encode(error.to_string()))?;
+    match socket::send(socket.as_fd(), &bytes, &[]) {
+        // The stage is gone; what it said last is still to be read.
+        Ok(()) | Err(Errno::PIPE) => Ok(()),
+        Err(errno) => Err(LaunchError::System { call: "sendmsg", errno }),
+    }
+}
+
+/// Follows the stage until the job has been executed.
+fn started(
+    plan: &Plan,
+    init: &OwnedFd,
+    deadline: Instant,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+    let (mut terminal, mut listener) = (None, None);
+    loop {
+        let (report, mut descriptors) = hear(init, deadline)?;
+        match report {
+            Report::Terminal { id: JOB } => terminal = descriptors.pop(),
+            Report::Listener => listener = descriptors.pop(),
+            Report::Started { id: JOB } => return Ok((terminal, listener)),
+            Report::NotStarted { id: JOB, what, errno } => {
+                return Err(LaunchError::command(plan, what, errno));
+            }
+            Report::Failed(failure) => return Err(LaunchError::step(plan, failure)),
+            other => return Err(LaunchError::Protocol(format!("{other:?} before the job"))),
+        }
+    }
+}

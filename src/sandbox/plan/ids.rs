@@ -1,0 +1,146 @@
+//! [pure] Which ids a sandbox uses, from the id tables.
+
+use super::MapWriter;
+use super::order::Draft;
+use crate::confine::idmap::{self, Extent};
+use crate::policy::{Access, Control, IdMode, WorkspaceUid};
+use crate::source::diagnostic::Diagnostic;
+
+/// The maps, and what follows from them for files that steps make.
+#[derive(Debug)]
+pub(super) struct Maps {
+    pub(super) outer_uids: Vec<Extent>,
+    pub(super) outer_gids: Vec<Extent>,
+    pub(super) job_uids: Vec<Extent>,
+    pub(super) job_gids: Vec<Extent>,
+    pub(super) writer: MapWriter,
+    /// Inside id of the job unless `--user` says otherwise.
+    pub(super) user: u32,
+    pub(super) group: u32,
+    /// U0 id of that user: the owner of /tmp, home and layers.
+    pub(super) owner: u32,
+    /// The job's user namespace has one id only.
+    pub(super) single: bool,
+}
+
+/// The workspace is one the job writes to, whether or not it reaches the host.
+pub(super) fn writes_workspace(draft: &Draft<'_>) -> bool {
+    draft
+        .request
+        .workspace
+        .as_ref()
+        .is_some_and(|workspace| matches!(workspace.access, Access::Rw | Access::Copy))
+}
+
+pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
+    let facts = draft.facts;
+    let mode = draft.policy.ids.mode.value;
+    let rw_mount = draft.request.mounts.iter().any(|mount| mount.writable);
+    let input = idmap::Input {
+        uid: facts.caller.uid,
+        gid: facts.caller.gid,
+        uids: range(draft.request.slice, facts.subordinate.uids),
+        gids: range(draft.request.slice, facts.subordinate.gids),
+        mode,
+        host_view: draft.request.rootfs.is_none(),
+        writable_workspace: writes_workspace(draft) || rw_mount,
+        workspace_uid_is_caller: draft.policy.ids.workspace_uid.value == WorkspaceUid::Caller,
+    };
+    need_helpers(draft, mode);
+    let writer = if facts.caller.is_root() {
+        MapWriter::Launcher
+    } else if mode == IdMode::Caller {
+        MapWriter::Caller
+    } else {
+        MapWriter::Helpers
+    };
+    if mode == IdMode::Caller && facts.caller.supplementary_groups {
+        let why = draft.policy.ids.mode.origin.clone();
+        draft.weaker(
+            Control::Groups,
+            "groups",
+            "dropped".to_owned(),
+            "a one-id map cannot drop supplementary groups (user_namespaces(7))".to_owned(),
+            &why,
+            "use ids.mode = \"subuid\"",
+        );
+    }
+    match idmap::maps(&input) {
+        Ok(maps) => {
+            let why = draft.policy.ids.mode.origin.clone();
+            let inside = maps.job_uids.iter().map(|e| u64::from(e.count)).sum::<u64>();
+            draft.control("ids", mode.word().to_owned(), format!("{inside} inside"), &why);
+            let single = inside == 1;
+            let (user, group) = if single {
+                (maps.job_uids.first().map_or(0, |e| e.inside), maps.job_gids.first().map_or(0, |e| e.inside))
+            } else {
+                (0, 0)
+            };
+            Maps {
+                owner: idmap::to_parent(&maps.job_uids, user).unwrap_or(0),
+                outer_uids: maps.outer_uids,
+                outer_gids: maps.outer_gids,
+                job_uids: maps.job_uids,
+                job_gids: maps.job_gids,
+                writer,
+                user,
+                group,
+                single,
+            }
+        }
+        Err(error) => {
+            draft.refuse(Diagnostic::error(format!("id map: {error}")));
+            Maps {
+                outer_uids: Vec::new(),
+                outer_gids: Vec::new(),
+                job_uids: Vec::new(),
+                job_gids: Vec::new(),
+                writer,
+                user: 0,
+                group: 0,
+                owner: 0,
+                single: true,
+            }
+        }
+    }
+}
+
+fn range(
+    slice: Option<crate::host::facts::IdRange>,
+    range: Option<crate::host::facts::IdRange>,
+) -> Option<idmap::Range> {
+    slice.or(range).map(|range| idmap::Range { start: range.start, count: range.count })
+}
+
+/// newuidmap is needed by everybody but root and one-id maps.
+fn need_helpers(draft: &mut Draft<'_>, mode: IdMode) {
+    let facts = draft.facts;
+    if facts.caller.is_root() || mode == IdMode::Caller {
+        return;
+    }
+    let user = facts.caller.name.clone().unwrap_or_else(|| facts.caller.uid.to_string());
+    if facts.subordinate.newuidmap.is_none() || facts.subordinate.newgidmap.is_none() {
+        draft.refuse(
+            Diagnostic::error("newuidmap and newgidmap are not installed, so subordinate ids cannot be mapped")
+                .with_help("sudo apt-get install uidmap; or use a policy with ids.mode = \"caller\""),
+        );
+    }
+    if facts.subordinate.uids.is_none() || facts.subordinate.gids.is_none() {
+        draft.refuse(
+            Diagnostic::error(format!("user {user} has no subordinate ids in /etc/subuid and /etc/subgid"))
+                .with_help(format!(
+                    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (cofferdam doctor finds a free range); or use ids.mode = \"caller\""
+                )),
+        );
+    }
+    if facts.caller.passwd_gid.is_some_and(|gid| gid != facts.caller.gid) {
+        draft.refuse(
+            Diagnostic::error(format!(
+                "the current group is {} but newgidmap insists on the passwd group {}",
+                facts.caller.gid,
+                facts.caller.passwd_gid.unwrap_or(0)
+            ))
+            .with_help(format!("start from a shell of that group: sg or newgrp, or log in again as {user}")),
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! [pure] /dev, /proc and /sys: what is in them, what is hidden, what is read-only.
+
+use super::ids::Maps;
+use super::order::Draft;
+use super::{Attributes, Op, Source};
+use crate::linux::paths;
+use crate::source::origin::Origin;
+
+/// The device nodes of a sandbox, by number: Documentation/admin-guide/devices.txt.
+const NODES: [(&str, (u32, u32)); 6] = [
+    ("/dev/null", (1, 3)),
+    ("/dev/zero", (1, 5)),
+    ("/dev/full", (1, 7)),
+    ("/dev/random", (1, 8)),
+    ("/dev/urandom", (1, 9)),
+    ("/dev/tty", (5, 0)),
+];
+
+/// Terminals a sandbox may have at once; the host's limit is for all together.
+const TERMINALS: u32 = 64;
+
+pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
+    let directory = Attributes { no_exec: true, ..Attributes::default() };
+    draft.always(Op::Tmpfs {
+        path: "/dev".to_owned(),
+        size: 64 << 10,
+        mode: 0o755,
+        owner: 0,
+        attributes: directory,
+    });
+    for (path, number) in NODES {
+        let source = draft.source(Source {
+            path: path.to_owned(),
+            inode: None,
+            character: Some(number),
+            follow: false,
+            handed: false,
+            map_root: false,
+        });
+        let attributes = Attributes { no_exec: true, devices: true, ..Attributes::default() };
+        draft.always(Op::Bind { source, path: path.to_owned(), attributes });
+    }
+    for (path, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
+    ] {
+        draft.always(Op::Symlink { path: path.to_owned(), target: target.to_owned() });
+    }
+    draft.always(Op::Devpts { path: "/dev/pts".to_owned(), max: TERMINALS });
+    let size = draft.policy.filesystem.tmp.value;
+    let share = super::limits::tmpfs_share(draft, size);
+    draft.always(Op::Tmpfs {
+        path: "/dev/shm".to_owned(),
+        size: share.of(size),
+        mode: 0o1777,
+        owner: maps.owner,
+        attributes: directory,
+    });
+    if draft.request.terminal {
+        draft.step(
+            Op::Terminal { owner: maps.owner },
+            Origin::Flag { name: "--tty".to_owned() },
+        );
+    }
+}
+
+/// Fresh /proc and /sys, then what of them is hidden or read-only.
+pub(super) fn file_systems(draft: &mut Draft<'_>) {
+    draft.always(Op::Proc { path: "/proc".to_owned() });
+    draft.always(Op::Sysfs { path: "/sys".to_owned() });
+    for entry in draft.facts.maskable.clone() {
+        let op = if paths::is_read_only(&entry.path) {
+            Op::ReadOnly { path: entry.path }
+        } else {
+            Op::Mask { path: entry.path, directory: entry.directory }
+        };
+        draft.always(op);
+    }
+}

@@ -1,0 +1,127 @@
+//! [pure] Lock-down: U2, keyring, capabilities, no_new_privs, Landlock, seccomp.
+
+use super::ids::Maps;
+use super::order::Draft;
+use super::{Op, root};
+use crate::confine::landlock::{self, Access as Rights};
+use crate::confine::seccomp::{self, FilterContext};
+use crate::linux::capability::Capability;
+use crate::policy::{Access, Control};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::origin::Origin;
+use std::collections::BTreeSet;
+
+pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
+    draft.always(Op::JobUser {
+        uids: maps.job_uids.clone(),
+        gids: maps.job_gids.clone(),
+        setgroups: !maps.single,
+    });
+    draft.always(Op::Keyring);
+    capabilities(draft, maps);
+    draft.always(Op::NoNewPrivileges);
+    draft.control("no_new_privs", "yes".to_owned(), "yes".to_owned(), &Origin::Always);
+    landlock(draft);
+    seccomp(draft);
+}
+
+/// A one-id host view has no use for capabilities; an image keeps what the policy
+/// says. Init needs what starting a command as another user takes.
+fn capabilities(draft: &mut Draft<'_>, maps: &Maps) {
+    let job: BTreeSet<Capability> = if maps.single {
+        BTreeSet::new()
+    } else {
+        draft.policy.capabilities.keys().copied().collect()
+    };
+    let mut init = job.clone();
+    if !maps.single {
+        init.extend([Capability::SETUID, Capability::SETGID, Capability::KILL]);
+    }
+    let names: Vec<&str> = job.iter().map(|cap| cap.name()).collect();
+    let actual = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+    let why = draft
+        .policy
+        .capabilities
+        .values()
+        .next()
+        .map_or(Origin::Always, |grant| grant.origin.clone());
+    draft.control("capabilities", actual.clone(), actual, &why);
+    draft.step(Op::Capabilities { bounding: job.clone(), job, init }, why);
+}
+
+fn landlock(draft: &mut Draft<'_>) {
+    let minimum = draft.policy.landlock_minimum_abi.clone();
+    let abi = draft.facts.landlock_abi;
+    let rules = landlock::ruleset(abi, &rules(draft));
+    let actual = match rules.handled_fs {
+        0 => format!("ABI {abi}: no file rules"),
+        _ => format!("ABI {abi}"),
+    };
+    let requested = format!("ABI {} or newer", minimum.value);
+    if abi < minimum.value {
+        draft.weaker(
+            Control::Landlock,
+            "landlock",
+            requested,
+            actual,
+            &minimum.origin,
+            "Linux 5.19 or newer with landlock in its lsm= list",
+        );
+    } else {
+        draft.control("landlock", requested, actual, &minimum.origin);
+    }
+    if rules.handled_fs != 0 || rules.scoped != 0 {
+        draft.step(Op::Landlock { rules }, minimum.origin);
+    }
+}
+
+/// What is writable by its mount is writable here, and nothing else.
+fn rules(draft: &Draft<'_>) -> Vec<(String, Rights)> {
+    let everything = if root::writable(draft) { Rights::ReadWrite } else { Rights::ReadExecute };
+    let mut rules = vec![("/".to_owned(), everything)];
+    let mut writable = |path: &str| rules.push((path.to_owned(), Rights::ReadWrite));
+    for step in &draft.steps {
+        match &step.op {
+            Op::Tmpfs { path, .. } | Op::Overlay { path, .. } => writable(path),
+            Op::Bind { path, attributes, .. } if !attributes.read_only && !attributes.devices => {
+                writable(path);
+            }
+            _ => {}
+        }
+    }
+    // Device nodes, terminals, and what a process may write of its own in /proc.
+    rules.push(("/dev".to_owned(), Rights::Devices));
+    rules.push(("/proc".to_owned(), Rights::Kernel));
+    rules
+}
+
+fn seccomp(draft: &mut Draft<'_>) {
+    let writable_host_dir = draft
+        .request
+        .workspace
+        .as_ref()
+        .is_some_and(|workspace| workspace.access == Access::Rw)
+        || draft.request.mounts.iter().any(|mount| mount.writable);
+    let Some(arch) = seccomp::Arch::from_machine(&draft.facts.machine) else {
+        let machine = draft.facts.machine.clone();
+        draft.refuse(Diagnostic::error(format!("no system-call table for {machine}")));
+        return;
+    };
+    let context = FilterContext {
+        arch,
+        writable_host_dir,
+        refuse_memfd: draft.policy.resources.memory.value.is_some() && !draft.memory_by_cgroup(),
+        refuse_affinity: draft.steps.iter().any(|step| matches!(step.op, Op::Affinity { .. })),
+        notify_available: draft.facts.seccomp.user_notify,
+    };
+    let profile = draft.policy.syscalls.profile.clone();
+    match seccomp::filter(&draft.policy.syscalls, &context) {
+        Ok(filter) => {
+            let word = profile.value.word().to_owned();
+            draft.control("seccomp", word.clone(), word, &profile.origin);
+            draft.step(Op::Seccomp { filter }, profile.origin);
+        }
+        Err(error) => draft.refuse(Diagnostic::error(error.to_string())),
+    }
+}
+

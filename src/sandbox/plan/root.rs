@@ -1,0 +1,170 @@
+//! [pure] The root: the host view (read-only programs, an /etc of our own) or a rootfs directory under an overlay.
+
+use super::ids::Maps;
+use super::order::Draft;
+use super::{Attributes, Op, Root, Source, Upper};
+use crate::policy::RootfsMode;
+use crate::source::origin::Origin;
+
+/// Bytes of the host view's own root: directories, symlinks and small files only.
+const ROOT_BYTES: u64 = 8 << 20;
+
+/// The home directory of the host view.
+pub(super) const HOME: &str = "/home/job";
+
+pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
+    if draft.request.rootfs.is_some() {
+        rootfs(draft, maps);
+    } else {
+        draft.always(Op::Root { root: Root::Tmpfs { size: ROOT_BYTES } });
+        programs(draft);
+        etc(draft, maps);
+    }
+    network_files(draft);
+    private_directories(draft, maps);
+}
+
+/// Layers on tmpfs where it keeps user xattrs and the policy does not ask for
+/// them on disk; else below the caller's data directory.
+pub(super) fn upper(draft: &mut Draft<'_>, name: &str, size: u64, keep: bool) -> Upper {
+    if draft.facts.tmpfs_user_xattr && !keep {
+        return Upper::Tmpfs { size };
+    }
+    let path = format!("{}/{name}", draft.request.layers.as_deref().unwrap_or("/nonexistent"));
+    let handed = draft.facts.caller.is_root();
+    let source = draft.source(Source {
+        path,
+        inode: None,
+        character: None,
+        follow: false,
+        handed,
+        map_root: false,
+    });
+    Upper::Directory { source }
+}
+
+fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
+    let Some(object) = draft.request.rootfs.clone() else { return };
+    let source = draft.source(Source {
+        path: object.path,
+        inode: Some((object.device, object.inode)),
+        character: None,
+        follow: false,
+        handed: draft.facts.caller.is_root(),
+        map_root: draft.facts.caller.is_root(),
+    });
+    let size = draft.policy.filesystem.tmp.value;
+    let upper = upper(draft, "rootfs", size, false);
+    let owner = crate::confine::idmap::to_parent(&maps.job_uids, 0).unwrap_or(0);
+    let why = draft.policy.filesystem.rootfs.origin.clone();
+    draft.step(Op::Root { root: Root::Overlay { source, upper, owner } }, why);
+}
+
+/// The host's own programs, read-only; top-level symlinks as they are.
+fn programs(draft: &mut Draft<'_>) {
+    for entry in draft.facts.programs.clone() {
+        match entry.link {
+            Some(target) => draft.always(Op::Symlink { path: entry.path, target }),
+            None => bind_host(draft, &entry.path),
+        }
+    }
+}
+
+fn bind_host(draft: &mut Draft<'_>, path: &str) {
+    let source = draft.source(Source {
+        path: path.to_owned(),
+        inode: None,
+        character: None,
+        follow: true,
+        handed: false,
+        map_root: false,
+    });
+    let attributes = Attributes { read_only: true, ..Attributes::default() };
+    draft.always(Op::Bind { source, path: path.to_owned(), attributes });
+}
+
+/// Only what programs need to run at all; nothing of the host's accounts or configuration.
+fn etc(draft: &mut Draft<'_>, maps: &Maps) {
+    for entry in draft.facts.etc.clone() {
+        bind_host(draft, &entry.path);
+    }
+    let (user, group) = (maps.user, maps.group);
+    let mut passwd = String::new();
+    let mut groups = String::new();
+    if user != 0 {
+        passwd.push_str("root:x:0:0:root:/root:/usr/sbin/nologin\n");
+        groups.push_str("root:x:0:\n");
+    }
+    passwd.push_str(&format!("job:x:{user}:{group}:job:{HOME}:/bin/sh\n"));
+    groups.push_str(&format!("job:x:{group}:\n"));
+    passwd.push_str("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+    groups.push_str("nogroup:x:65534:\n");
+    let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
+    for (path, content) in
+        [("/etc/passwd", passwd), ("/etc/group", groups), ("/etc/nsswitch.conf", nsswitch.to_owned())]
+    {
+        draft.always(Op::File { path: path.to_owned(), content });
+    }
+    draft.always(Op::Symlink {
+        path: "/etc/os-release".to_owned(),
+        target: "../usr/lib/os-release".to_owned(),
+    });
+}
+
+/// Names: the sandbox's own and localhost; no resolver, since there is no network.
+fn network_files(draft: &mut Draft<'_>) {
+    let name = draft.request.hostname.clone().unwrap_or_else(|| "cofferdam".to_owned());
+    let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n");
+    let why = draft.policy.network.origin.clone();
+    draft.step(Op::File { path: "/etc/hosts".to_owned(), content: hosts }, why.clone());
+    draft.step(
+        Op::File { path: "/etc/resolv.conf".to_owned(), content: "# network: none\n".to_owned() },
+        why.clone(),
+    );
+    draft.step(Op::File { path: "/etc/hostname".to_owned(), content: format!("{name}\n") }, why);
+}
+
+/// /tmp, home, and the tmpfs grants.
+fn private_directories(draft: &mut Draft<'_>, maps: &Maps) {
+    let (size, why) = {
+        let tmp = &draft.policy.filesystem.tmp;
+        (tmp.value, tmp.origin.clone())
+    };
+    let mut list = vec![("/tmp".to_owned(), size, 0o1777, why.clone())];
+    if draft.request.rootfs.is_none() {
+        list.push((HOME.to_owned(), size, 0o700, why.clone()));
+        list.push(("/var/tmp".to_owned(), size, 0o1777, why));
+    }
+    for grant in &draft.policy.filesystem.tmpfs {
+        list.push((grant.target.clone(), grant.size, 0o755, grant.origin.clone()));
+    }
+    let share = super::limits::tmpfs_share(draft, list.iter().map(|(_, size, ..)| *size).sum());
+    for (path, size, mode, why) in list {
+        let op = Op::Tmpfs {
+            path,
+            size: share.of(size),
+            mode,
+            owner: maps.owner,
+            attributes: Attributes::default(),
+        };
+        draft.step(op, why);
+    }
+    if draft.request.workspace.is_none() && draft.request.rootfs.is_none() {
+        draft.step(
+            Op::Tmpfs {
+                path: "/workspace".to_owned(),
+                size: share.of(size),
+                mode: 0o755,
+                owner: maps.owner,
+                attributes: Attributes::default(),
+            },
+            Origin::Always,
+        );
+    }
+}
+
+/// Whether the root is sealed read-only or is a layer the job may write.
+pub(super) fn writable(draft: &Draft<'_>) -> bool {
+    draft.request.rootfs.is_some()
+        && draft.policy.filesystem.rootfs.value == RootfsMode::Overlay
+}

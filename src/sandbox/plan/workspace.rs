@@ -1,0 +1,136 @@
+//! [pure] The workspace with its protected paths, and the granted mounts.
+
+use super::ids::Maps;
+use super::order::Draft;
+use super::{Attributes, Op, Source};
+use crate::policy::Access;
+use crate::sandbox::request::{HostObject, Protected, Workspace};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::origin::Origin;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
+    grants(draft);
+    if let Some(workspace) = draft.request.workspace.clone() {
+        mount(draft, maps, &workspace);
+    }
+}
+
+fn pinned(draft: &Draft<'_>, object: &HostObject, map_root: bool) -> Source {
+    Source {
+        path: object.path.clone(),
+        inode: Some((object.device, object.inode)),
+        character: None,
+        follow: false,
+        handed: draft.facts.caller.is_root(),
+        map_root,
+    }
+}
+
+fn grants(draft: &mut Draft<'_>) {
+    for mount in draft.request.mounts.clone() {
+        let source = pinned(draft, &mount.object, false);
+        let source = draft.source(source);
+        let attributes = Attributes { read_only: !mount.writable, ..Attributes::default() };
+        let why = mount.origin.clone();
+        draft.step(Op::Bind { source, path: mount.target.clone(), attributes }, why.clone());
+        mask_sockets(draft, &mount.target, &mount.sockets, &why);
+    }
+}
+
+fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
+    let why = workspace.origin.clone();
+    let path = workspace.inside.clone();
+    let access = workspace.access;
+    let map_root = access == Access::Copy && draft.facts.caller.is_root();
+    let source = pinned(draft, &workspace.object, map_root);
+    let source = draft.source(source);
+    if access == Access::Rw {
+        placeholders(draft, source, workspace);
+    }
+    let attributes = Attributes { read_only: access == Access::Ro, ..Attributes::default() };
+    match access {
+        Access::None => draft.refuse(Diagnostic::error("the policy allows no workspace")),
+        Access::Ro | Access::Rw => {
+            draft.step(Op::Bind { source, path: path.clone(), attributes }, why.clone());
+        }
+        Access::Copy => {
+            let keep = draft.request.keep;
+            let size = draft.policy.filesystem.tmp.value;
+            let upper = super::root::upper(draft, "workspace", size, keep);
+            let owner = maps.owner;
+            let op = Op::Overlay { source, path: path.clone(), upper, owner, attributes };
+            draft.step(op, why.clone());
+        }
+    }
+    mask_sockets(draft, &path, &workspace.sockets, &why);
+    if access == Access::Rw {
+        protect(draft, workspace);
+        draft.warnings.push(
+            "the workspace is writable: running anything from it afterwards runs the job's code"
+                .to_owned(),
+        );
+    }
+}
+
+/// Components of a protected path.
+fn components(protected: &Protected) -> Vec<&str> {
+    protected.path.split('/').filter(|name| !name.is_empty()).collect()
+}
+
+/// The first missing component of each protected path is made, so that it can be
+/// mounted over: an empty directory on the way, an empty file at the end.
+fn placeholders(draft: &mut Draft<'_>, source: usize, workspace: &Workspace) {
+    for protected in &workspace.protected {
+        let names = components(protected);
+        if let Some(path) = missing(&names, protected.existing) {
+            let already = draft.steps.iter().any(
+                |step| matches!(&step.op, Op::Placeholder { path: made, .. } if *made == path),
+            );
+            if !already {
+                let directory = protected.existing + 1 < names.len();
+                draft.step(
+                    Op::Placeholder { source, path, directory },
+                    protected.origin.clone(),
+                );
+            }
+        }
+    }
+}
+
+fn missing(names: &[&str], existing: usize) -> Option<String> {
+    (existing < names.len()).then(|| names[..=existing].join("/"))
+}
+
+/// Every directory on the way becomes a mount point, so that it cannot be renamed
+/// away; the protected path itself, or its placeholder, becomes read-only.
+fn protect(draft: &mut Draft<'_>, workspace: &Workspace) {
+    let ends: BTreeSet<String> = workspace.protected.iter().map(end).collect();
+    let mut pins: BTreeMap<String, Origin> = BTreeMap::new();
+    for protected in &workspace.protected {
+        let names = components(protected);
+        let last = (protected.existing + 1).min(names.len());
+        for depth in 1..=last {
+            pins.entry(names[..depth].join("/")).or_insert_with(|| protected.origin.clone());
+        }
+    }
+    // In the order of a map a directory comes before what lies below it.
+    for (path, why) in pins {
+        let read_only = ends.contains(&path);
+        draft.step(Op::Pin { path: format!("{}/{path}", workspace.inside), read_only }, why);
+    }
+}
+
+/// The path itself, or its first missing component.
+fn end(protected: &Protected) -> String {
+    let names = components(protected);
+    names[..(protected.existing + 1).min(names.len())].join("/")
+}
+
+fn mask_sockets(draft: &mut Draft<'_>, below: &str, sockets: &[String], why: &Origin) {
+    for socket in sockets {
+        let path = format!("{below}/{socket}");
+        draft.warnings.push(format!("socket {path} is masked"));
+        draft.step(Op::Mask { path, directory: false }, why.clone());
+    }
+}

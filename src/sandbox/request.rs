@@ -1,0 +1,117 @@
+//! [pure] What one `run` asks for, with every host object it names already looked at.
+
+use crate::policy::Access;
+use crate::source::origin::Origin;
+use serde::{Deserialize, Serialize};
+
+/// One sandbox as asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Name of the sandbox, already checked against the name grammar.
+    pub name: String,
+    /// Command and arguments; never empty.
+    pub argv: Vec<String>,
+    /// Directory given with `--rootfs`; else the host view.
+    pub rootfs: Option<HostObject>,
+    /// Workspace, if any.
+    pub workspace: Option<Workspace>,
+    /// Mounts of policy and flags, with what their sources are.
+    pub mounts: Vec<Mount>,
+    /// Private tmpfs directories: (target, bytes).
+    pub tmpfs: Vec<(String, Option<u64>)>,
+    /// Variables of the caller that the policy passes, as (name, value).
+    pub environment: Vec<(String, String)>,
+    /// `--workdir`.
+    pub workdir: Option<String>,
+    /// `--user`, if given.
+    pub user: Option<User>,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// The job gets a terminal of its own.
+    pub terminal: bool,
+    /// The command itself is pid 1; there is no `exec` then.
+    pub pid1: bool,
+    /// Where an overlay keeps its layers when they cannot or must not be on tmpfs.
+    pub layers: Option<String>,
+    /// Keep what the job wrote into a copied workspace.
+    pub keep: bool,
+    /// Slice of the caller's subordinate ids when `ids.mode = "exclusive"`.
+    pub slice: Option<crate::host::facts::IdRange>,
+}
+
+/// A directory or file of the host, as it was when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostObject {
+    /// Absolute path with no symlink in it.
+    pub path: String,
+    /// Device of the inode, from fstat(2).
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// A directory (else anything that can be bound as a file).
+    pub directory: bool,
+    /// Owner uid.
+    pub uid: u32,
+    /// Owner gid.
+    pub gid: u32,
+}
+
+/// The workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workspace {
+    /// The directory.
+    pub object: HostObject,
+    /// Absolute path inside.
+    pub inside: String,
+    /// How it appears inside.
+    pub access: Access,
+    /// Who asked.
+    pub origin: Origin,
+    /// The policy's protected paths and what each is today.
+    pub protected: Vec<Protected>,
+    /// Sockets found below it, relative paths.
+    pub sockets: Vec<String>,
+}
+
+/// A path below the workspace that must stay as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protected {
+    /// Relative path as the policy names it.
+    pub path: String,
+    /// How many leading components exist.
+    pub existing: usize,
+    /// The last existing component is a directory.
+    pub directory: bool,
+    /// The policy line.
+    pub origin: Origin,
+}
+
+/// A mount grant and its source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// The source.
+    pub object: HostObject,
+    /// Absolute path inside.
+    pub target: String,
+    /// Writable.
+    pub writable: bool,
+    /// Sockets found below it, relative paths.
+    pub sockets: Vec<String>,
+    /// Who granted it.
+    pub origin: Origin,
+}
+
+/// `--user U[:G]`, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Uid inside.
+    pub uid: u32,
+    /// Gid inside.
+    pub gid: u32,
+}

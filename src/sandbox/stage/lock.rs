@@ -1,0 +1,145 @@
+//! [stage] Lock-down: into U2, then capabilities, no_new_privs, Landlock, descriptors, filter — in this order only.
+
+use super::build::Build;
+use super::{Context, Failed, say};
+use crate::confine::landlock::Ruleset;
+use crate::sandbox::filters::Filters;
+use crate::sandbox::init;
+use crate::sandbox::message::Report;
+use crate::sandbox::plan::{Op, Plan};
+use crate::sandbox::fds;
+use crate::sys::{caps, landlock, process, seccomp, socket};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+use std::convert::Infallible;
+use std::io::Read;
+
+/// Unshares U2 with a copy of the mounts, which the kernel locks, and takes init's ids.
+pub(super) fn enter_job_user(build: &Build<'_>) -> Result<(), Failed> {
+    rustix::thread::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
+        .during("unshare", "job user namespace")?;
+    socket::send(&build.outer, b"map", &[]).during("sendmsg", "gateway")?;
+    let mut answer = [0u8; 8];
+    if socket::receive(&build.outer, &mut answer).during("recvmsg", "gateway")?.is_none() {
+        process::exit_now(125);
+    }
+    let (uid, gid) = init_ids(build.plan);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).during("setresgid", "init")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).during("setresuid", "init")?;
+    process::set_undumpable().during("prctl PR_SET_DUMPABLE", "")
+}
+
+/// Init is root inside where there is one, else the job's own id.
+fn init_ids(plan: &Plan) -> (rustix::fs::Uid, rustix::fs::Gid) {
+    let has_root = plan.steps.iter().any(|step| match &step.op {
+        Op::JobUser { uids, .. } => uids.iter().any(|extent| extent.inside == 0),
+        _ => false,
+    });
+    let (uid, gid) = if has_root { (0, 0) } else { (plan.exec.uid, plan.exec.gid) };
+    (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid))
+}
+
+/// What the lock-down steps of a plan ask for.
+#[derive(Default)]
+struct Locks<'a> {
+    bounding: u64,
+    init: u64,
+    no_new_privileges: Option<usize>,
+    landlock: Option<(usize, &'a Ruleset)>,
+    seccomp: Option<usize>,
+    capabilities: Option<usize>,
+}
+
+fn locks(plan: &Plan) -> Locks<'_> {
+    let bits = |set: &std::collections::BTreeSet<crate::linux::capability::Capability>| {
+        set.iter().fold(0, |bits, cap| bits | cap.bit())
+    };
+    let mut locks = Locks::default();
+    for (index, step) in plan.steps.iter().enumerate() {
+        match &step.op {
+            Op::Capabilities { bounding, init, .. } => {
+                locks.bounding = bits(bounding);
+                locks.init = bits(init);
+                locks.capabilities = Some(index);
+            }
+            Op::NoNewPrivileges => locks.no_new_privileges = Some(index),
+            Op::Landlock { rules } => locks.landlock = Some((index, rules)),
+            Op::Seccomp { .. } => locks.seccomp = Some(index),
+            _ => {}
+        }
+    }
+    locks
+}
+
+/// The rest of lock-down; ends in init or in the command itself.
+pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, Failed> {
+    let plan = build.plan;
+    let locks = locks(plan);
+    let filters = read_filters()?;
+    let domain = locks
+        .landlock
+        .map(|(index, rules)| domain(rules).map_err(|failed| failed.at(index)))
+        .transpose()?;
+    if let Some(index) = locks.capabilities {
+        caps::bound(locks.bounding)
+            .during("prctl PR_CAPBSET_DROP", "")
+            .map_err(|failed| failed.at(index))?;
+        caps::set(locks.init).during("capset", "").map_err(|failed| failed.at(index))?;
+    }
+    if let Some(index) = locks.no_new_privileges {
+        process::set_no_new_privileges()
+            .during("prctl PR_SET_NO_NEW_PRIVS", "")
+            .map_err(|failed| failed.at(index))?;
+    }
+    if let (Some(domain), Some((index, _))) = (&domain, locks.landlock) {
+        landlock::restrict(domain.as_fd())
+            .during("landlock_restrict_self", "")
+            .map_err(|failed| failed.at(index))?;
+    }
+    drop(domain);
+    let (supervisor, terminal) = build.into_descriptors();
+    let signals = init::signals().during("signalfd", "")?;
+    if let Some(index) = locks.seccomp {
+        load(&filters, plan.supervise.records_refusals, &supervisor)
+            .map_err(|failed| failed.at(index))?;
+    }
+    init::serve(plan, supervisor, signals, terminal)
+}
+
+/// A domain whose paths are all ours or mounts of ours: no component may be a symlink.
+fn domain(rules: &Ruleset) -> Result<OwnedFd, Failed> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    let ruleset = landlock::create(rules.handled_fs, rules.handled_net, rules.scoped)
+        .during("landlock_create_ruleset", "")?;
+    for rule in &rules.rules {
+        let path = rule.path.as_str();
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let parent = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+            .during("openat2", path)?;
+        landlock::allow(ruleset.as_fd(), parent.as_fd(), rule.rights)
+            .during("landlock_add_rule", path)?;
+    }
+    Ok(ruleset)
+}
+
+fn read_filters() -> Result<Filters, Failed> {
+    let memory = process::inherited(fds::FILTERS).during("inherit", "filters")?;
+    let mut bytes = Vec::new();
+    rustix::fs::seek(&memory, rustix::fs::SeekFrom::Start(0)).during("lseek", "filters")?;
+    std::fs::File::from(memory)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        .during("read", "filters")?;
+    Filters::decode(&bytes).ok_or(Errno::INVAL).during("decode", "filters")
+}
+
+fn load(filters: &Filters, listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {
+    let listener = seccomp::load(&filters.job, listen).during("seccomp", "job filter")?;
+    match listener {
+        Some(listener) => {
+            say(supervisor, &Report::Listener, Some(&listener)).during("sendmsg", "listener")
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,83 @@
+//! [sys] Signal masks and signalfd(2).
+
+use super::process::check;
+use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+
+fn set_of(signals: &[i32]) -> Result<libc::sigset_t, Errno> {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the whole set.
+    check(libc::c_long::from(unsafe { libc::sigemptyset(set.as_mut_ptr()) }))?;
+    // SAFETY: initialised by the line above.
+    let mut set = unsafe { set.assume_init() };
+    for signal in signals {
+        // SAFETY: the set is initialised; bad numbers give EINVAL.
+        check(libc::c_long::from(unsafe { libc::sigaddset(&raw mut set, *signal) }))?;
+    }
+    Ok(set)
+}
+
+/// Blocks exactly these signals in this thread.
+///
+/// # Errors
+/// The errno of sigprocmask(2).
+pub fn block_only(signals: &[i32]) -> Result<(), Errno> {
+    let set = set_of(signals)?;
+    // SAFETY: the set is initialised, the old one is not asked for.
+    check(libc::c_long::from(unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut())
+    }))
+    .map(drop)
+}
+
+/// A non-blocking, close-on-exec signalfd for these signals, which are blocked first.
+///
+/// # Errors
+/// The errno of sigprocmask(2) or signalfd(2).
+pub fn descriptor(signals: &[i32]) -> Result<OwnedFd, Errno> {
+    block_only(signals)?;
+    let set = set_of(signals)?;
+    // SAFETY: the set is initialised; -1 asks for a new descriptor.
+    let fd = check(libc::c_long::from(unsafe {
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    }))?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The next pending signal's number, or None when there is none.
+///
+/// # Errors
+/// The errno of read(2), but EAGAIN.
+pub fn next(descriptor: impl AsFd) -> Result<Option<i32>, Errno> {
+    let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the buffer has the size that is passed.
+    let got = unsafe {
+        libc::read(descriptor.as_fd().as_raw_fd(), info.as_mut_ptr().cast(), size)
+    };
+    match check(got as libc::c_long) {
+        // SAFETY: signalfd fills whole structures only.
+        Ok(n) if n as usize == size => Ok(Some(unsafe { info.assume_init() }.ssi_signo as i32)),
+        Ok(_) => Err(Errno::IO),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Every catchable signal back to its default: ignored signals survive execve(2).
+///
+/// # Errors
+/// The errno of sigaction(2).
+pub fn reset_all() -> Result<(), Errno> {
+    for signal in 1..=64 {
+        if [libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(&signal) {
+            continue;
+        }
+        // SAFETY: SIG_DFL has no handler to keep alive.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(Errno::INVAL);
+        }
+    }
+    Ok(())
+}
