@@ -1,1 +1,3 @@
-//! [pure] Policy to our own rule values — seccomp, Landlock — and the checker that proves a compiled filter.
+//! [pure] From policy to the kernel's own terms: filters, Landlock rules, id maps, and the proof of a filter.
+
+pub mod seccomp;
