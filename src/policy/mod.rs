@@ -4,10 +4,21 @@
 //! `layer` joins preset, file and flags. Nothing in this room reads a file:
 //! the command line hands in the text.
 
+pub mod document;
+pub mod expand;
+pub mod flags;
+pub mod forbidden;
+pub mod layer;
+pub mod leaf;
+pub mod presets;
+pub mod schema;
 pub mod text;
+pub mod validate;
+pub mod words;
 
 use crate::linux::capability::Capability;
-use crate::source::origin::Sourced;
+use crate::source::origin::{Origin, Sourced};
+use flags::{Flag, Limit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,15 +38,17 @@ pub struct Policy {
     /// The system calls.
     pub syscalls: Syscalls,
     /// Capabilities kept inside an image, over the job's own user namespace.
-    pub capabilities: Sourced<BTreeSet<Capability>>,
+    pub capabilities: BTreeMap<Capability, CapabilityGrant>,
     /// Environment variables.
     pub environment: Environment,
     /// Network mode.
     pub network: Sourced<NetworkMode>,
-    /// Resource limits; `None` means unlimited.
+    /// Resource limits.
     pub resources: Resources,
     /// Controls that may be weaker than asked on this host.
-    pub degrade: BTreeMap<Control, crate::source::origin::Origin>,
+    pub degrade: BTreeMap<Control, Origin>,
+    /// The only flags that may be used with it; without, all may.
+    pub flags: Option<Sourced<BTreeSet<Flag>>>,
 }
 
 /// `[ids]`.
@@ -105,6 +118,8 @@ pub struct Filesystem {
     pub masked: Vec<Sourced<String>>,
     /// Host directories and files shown inside.
     pub mounts: Vec<MountGrant>,
+    /// Empty private directories, from `--tmpfs`.
+    pub tmpfs: Vec<TmpfsGrant>,
 }
 
 /// Read-only, or writes into a layer that is thrown away.
@@ -129,7 +144,18 @@ pub struct MountGrant {
     /// The operator's reason; a flag is its own reason.
     pub why: String,
     /// Who granted it.
-    pub origin: crate::source::origin::Origin,
+    pub origin: Origin,
+}
+
+/// `--tmpfs`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TmpfsGrant {
+    /// Absolute path inside.
+    pub target: String,
+    /// Bytes.
+    pub size: u64,
+    /// Who granted it.
+    pub origin: Origin,
 }
 
 /// `[syscalls]`.
@@ -137,7 +163,7 @@ pub struct MountGrant {
 pub struct Syscalls {
     /// The base allow-list.
     pub profile: Sourced<SyscallProfile>,
-    /// Calls allowed beside it, by name.
+    /// Calls allowed beside it, by name; none of them is in `deny`.
     pub allow: Vec<SyscallGrant>,
     /// Calls refused whatever else says, by name.
     pub deny: Vec<Sourced<String>>,
@@ -153,7 +179,7 @@ pub struct SyscallGrant {
     /// The operator's reason.
     pub why: String,
     /// Who granted it.
-    pub origin: crate::source::origin::Origin,
+    pub origin: Origin,
 }
 
 /// Which base allow-list.
@@ -178,6 +204,15 @@ pub enum OnDenied {
     Kill,
 }
 
+/// A capability kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CapabilityGrant {
+    /// The operator's reason.
+    pub why: String,
+    /// Who granted it.
+    pub origin: Origin,
+}
+
 /// `[environment]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Environment {
@@ -195,19 +230,19 @@ pub enum NetworkMode {
     None,
 }
 
-/// `[resources]`.
+/// `[resources]`; a limit of `None` is "unlimited", which somebody wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources {
     /// Bytes.
-    pub memory: Option<Sourced<u64>>,
+    pub memory: Sourced<Limit<u64>>,
     /// Thousandths of a CPU.
-    pub milli_cpus: Option<Sourced<u32>>,
+    pub milli_cpus: Sourced<Limit<u32>>,
     /// Processes and threads.
-    pub pids: Option<Sourced<u32>>,
+    pub pids: Sourced<Limit<u32>>,
     /// Bytes in layers that are kept on disk.
-    pub disk: Option<Sourced<u64>>,
+    pub disk: Sourced<Limit<u64>>,
     /// Seconds of wall time.
-    pub timeout: Option<Sourced<u64>>,
+    pub timeout: Sourced<Limit<u64>>,
 }
 
 /// A control that `[degrade] allow` may name.

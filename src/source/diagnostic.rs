@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How bad a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Place {
     /// The file as the reader knows it: a path, or `preset strict`.
     pub file: String,
     /// The whole text of that file, so that the line can be shown.
-    pub text: String,
+    pub text: Arc<str>,
     /// Byte range within `text`.
     pub span: Range<usize>,
 }
@@ -39,7 +40,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error without a place.
     pub fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), place: None, help: None }
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            place: None,
+            help: None,
+        }
     }
 
     /// The same with advice.

@@ -1,0 +1,211 @@
+//! [pure] Laying presets, a file and flags over each other: preset < file < flags.
+//!
+//! Single values are replaced, lists that grant are added to, and every value
+//! keeps the place where it was written.
+
+use crate::policy::document::Field;
+use crate::policy::flags::{Flag, FlagLayer, TmpfsFlag};
+use crate::policy::leaf::{
+    AbsolutePath, EnvName, EnvValue, HostPath, Limited, MilliCpus, Seconds, Sentence, Size, Whole,
+};
+use crate::policy::presets::{STRICT, parse_preset, unknown};
+use crate::policy::schema::{RawMount, RawPolicy};
+use crate::policy::text;
+use crate::policy::words::{MountAccess, Word};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::text::{At, Written};
+
+/// The most `extends` that may follow each other.
+pub const CHAIN_MAX: usize = 3;
+
+/// Everything that was said, in one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layered {
+    /// Keys of presets and file, and what flags say about them.
+    pub policy: RawPolicy,
+    /// `--tmpfs`, which no key can say.
+    pub tmpfs: Vec<Written<TmpfsFlag>>,
+}
+
+/// Lays `policy` over what it extends, and `flags` over that.
+pub fn layer(policy: RawPolicy, flags: &FlagLayer) -> Result<Layered, Vec<Diagnostic>> {
+    let mut layers = chain(policy).map_err(|diagnostic| vec![diagnostic])?;
+    let mut layered = Layered::default();
+    while let Some(later) = layers.pop() {
+        layered.policy.layer(later);
+    }
+    let mut diagnostics = refused_flags(&layered.policy, flags);
+    diagnostics.extend(above_ceiling(&layered.policy, flags));
+    match flag_policy(flags) {
+        Ok(later) => layered.policy.layer(later),
+        Err(mistakes) => diagnostics.extend(mistakes),
+    }
+    let tmpfs = flags.tmpfs.iter().cloned();
+    layered.tmpfs = tmpfs.map(|tmpfs| by_flag(Flag::Tmpfs, tmpfs)).collect();
+    if diagnostics.is_empty() {
+        Ok(layered)
+    } else {
+        Err(diagnostics)
+    }
+}
+
+/// `policy` and what it stands on, down to `strict`.
+fn chain(policy: RawPolicy) -> Result<Vec<RawPolicy>, Diagnostic> {
+    let mut layers = vec![policy];
+    while let Some(top) = layers.last() {
+        let base = match &top.extends {
+            Some(base) => base.clone(),
+            None => break,
+        };
+        if layers.len() > CHAIN_MAX {
+            let message = format!("`extends` follow each other more than {CHAIN_MAX} times");
+            return Err(pointing(Diagnostic::error(message), &base.at));
+        }
+        layers.push(preset(&base.value.0).map_err(|error| pointing(error, &base.at))?);
+    }
+    let is_strict = |policy: &RawPolicy| match policy.schema.as_ref().map(|schema| &schema.at) {
+        Some(At::Text { source, .. }) => source.preset_name() == Some(STRICT),
+        Some(At::Flag(_)) | None => false,
+    };
+    if !layers.last().is_some_and(is_strict) {
+        layers.push(preset(STRICT)?);
+    }
+    Ok(layers)
+}
+
+/// A preset's own mistakes cannot be mended by the reader of a message: one is enough.
+fn preset(name: &str) -> Result<RawPolicy, Diagnostic> {
+    parse_preset(name).map_err(|mut diagnostics| match diagnostics.is_empty() {
+        true => unknown(name),
+        false => diagnostics.swap_remove(0),
+    })
+}
+
+/// `diagnostic` at the place of `at`, unless it has one.
+pub fn pointing(mut diagnostic: Diagnostic, at: &At) -> Diagnostic {
+    diagnostic.place = diagnostic.place.or_else(|| at.place());
+    diagnostic
+}
+
+fn by_flag<T>(flag: Flag, value: T) -> Written<T> {
+    Written::new(value, At::Flag(flag.typed()))
+}
+
+/// Flags that `[flags] allow` does not name.
+fn refused_flags(policy: &RawPolicy, flags: &FlagLayer) -> Vec<Diagnostic> {
+    let Some(allowed) = &policy.flags.allow.0 else {
+        return Vec::new();
+    };
+    let names: Vec<&str> = allowed.value.iter().map(|flag| flag.value.word()).collect();
+    let known = match names.as_slice() {
+        [] => "the policy allows no flag".to_owned(),
+        names => format!("the policy allows: {}", names.join(", ")),
+    };
+    let refused = flags
+        .given()
+        .into_iter()
+        .filter(|flag| !names.contains(&flag.word()));
+    refused
+        .map(|flag| {
+            let message = format!("this policy does not let a caller use {}", flag.typed());
+            pointing(
+                Diagnostic::error(message).with_help(known.clone()),
+                &allowed.at,
+            )
+        })
+        .collect()
+}
+
+/// `--workspace` asking for more than `workspace.access`.
+fn above_ceiling(policy: &RawPolicy, flags: &FlagLayer) -> Option<Diagnostic> {
+    let (asked, ceiling) = (flags.workspace?, policy.workspace.access.as_ref()?);
+    if asked <= ceiling.value {
+        return None;
+    }
+    let (asked, most) = (asked.word(), ceiling.value.word());
+    let message = format!("--workspace asks for {asked}, and this policy allows {most} at most");
+    let help = match most {
+        "none" => "leave --workspace out, or use a policy whose workspace.access allows it".into(),
+        most => format!(
+            "write `--workspace DIR:{most}`, or use a policy with workspace.access = {asked:?}"
+        ),
+    };
+    Some(pointing(
+        Diagnostic::error(message).with_help(help),
+        &ceiling.at,
+    ))
+}
+
+/// What the flags say, as a policy of their own.
+fn flag_policy(flags: &FlagLayer) -> Result<RawPolicy, Vec<Diagnostic>> {
+    let mut mistakes = Mistakes::default();
+    let mut policy = RawPolicy::default();
+    let resources = &mut policy.resources;
+    resources.memory = mistakes.limit(Flag::Memory, flags.memory, Size::checked);
+    resources.cpus = mistakes.limit(Flag::Cpus, flags.milli_cpus, |milli| {
+        text::cpus(&text::format_cpus(milli)).map(MilliCpus)
+    });
+    resources.pids = mistakes.limit(Flag::Pids, flags.pids, |pids| Whole::checked(pids.into()));
+    resources.disk = mistakes.limit(Flag::Disk, flags.disk, Size::checked);
+    resources.timeout = mistakes.limit(Flag::Timeout, flags.timeout, |seconds| {
+        text::duration(&text::format_duration(seconds)).map(Seconds)
+    });
+    policy.network.mode = flags.network.map(|mode| by_flag(Flag::Network, mode));
+    for (name, value) in &flags.env {
+        let name = mistakes.keep(Flag::Env, text::env_name(name));
+        let value = mistakes.keep(Flag::Env, text::env_value(value));
+        if let (Some(name), Some(value)) = (name, value) {
+            let value = by_flag(Flag::Env, EnvValue(value));
+            policy.environment.set.insert(EnvName(name), value);
+        }
+    }
+    for mount in &flags.mounts {
+        let source = mistakes.keep(Flag::Mount, text::sentence(&mount.source));
+        let target = mistakes.keep(Flag::Mount, text::absolute_path(&mount.target));
+        let access = if mount.writable {
+            MountAccess::Rw
+        } else {
+            MountAccess::Ro
+        };
+        let grant = RawMount {
+            source: source.map(|source| by_flag(Flag::Mount, HostPath(source))),
+            target: target.map(|target| by_flag(Flag::Mount, AbsolutePath(target))),
+            access: Some(by_flag(Flag::Mount, access)),
+            why: Some(by_flag(
+                Flag::Mount,
+                Sentence("asked for on the command line".into()),
+            )),
+        };
+        policy.filesystem.mount.push(by_flag(Flag::Mount, grant));
+    }
+    if mistakes.0.is_empty() {
+        Ok(policy)
+    } else {
+        Err(mistakes.0)
+    }
+}
+
+#[derive(Default)]
+struct Mistakes(Vec<Diagnostic>);
+
+impl Mistakes {
+    fn keep<T>(&mut self, flag: Flag, read: Result<T, impl ToString>) -> Option<T> {
+        let refuse = |error: &dyn ToString| {
+            Diagnostic::error(format!("{}: {}", flag.typed(), error.to_string()))
+        };
+        read.map_err(|error| self.0.push(refuse(&error))).ok()
+    }
+
+    fn limit<N: Copy, T, E: ToString>(
+        &mut self,
+        flag: Flag,
+        given: Option<Option<N>>,
+        checked: impl Fn(N) -> Result<T, E>,
+    ) -> Option<Written<Limited<T>>> {
+        let limit = match given? {
+            None => Limited(None),
+            Some(number) => Limited(Some(self.keep(flag, checked(number))?)),
+        };
+        Some(by_flag(flag, limit))
+    }
+}
