@@ -1,3 +1,11 @@
 //! [host] What this host can do: the probe that reads it and `doctor` that explains it.
 
+mod accounts;
+mod cgroups;
 pub mod facts;
+mod ids;
+mod mounts;
+mod namespaces;
+pub mod probe;
+mod read;
+mod visible;

@@ -3,6 +3,7 @@
 
 pub mod caps;
 pub mod exec;
+pub mod feature;
 pub mod landlock;
 pub mod mount;
 pub mod network;
