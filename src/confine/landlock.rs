@@ -25,3 +25,15 @@ pub struct PathRule {
     /// Right bits.
     pub rights: u64,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access { ReadExecute, ReadWrite, Devices, Kernel }
+
+pub fn ruleset(abi: u32, rules: &[(String, Access)]) -> Ruleset {
+    let all = match abi { 0 | 1 => 0, 2 => (1 << 14) - 1, 3 | 4 => (1 << 15) - 1, _ => (1 << 16) - 1 };
+    let scoped = if abi >= 6 { 3 } else { 0 };
+    let rx = 0b1101u64;
+    let rules = rules.iter().map(|(p, a)| PathRule { path: p.clone(), rights: all & match a {
+        Access::ReadExecute => rx, Access::ReadWrite => u64::MAX & !(1 << 6) & !(1 << 11), Access::Devices => rx | 2 | (1 << 14) | (1 << 15), Access::Kernel => rx | 2 | (1 << 14) } }).collect();
+    Ruleset { handled_fs: all, handled_net: 0, scoped, rules: if all == 0 { Vec::new() } else { rules } }
+}

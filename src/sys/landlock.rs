@@ -19,27 +19,7 @@ struct PathBeneath {
     parent: i32,
 }
 
-const CREATE_RULESET_VERSION: u32 = 1;
-const CREATE_RULESET_ERRATA: u32 = 2;
 const RULE_PATH_BENEATH: u32 = 1;
-
-fn query(flag: u32) -> u32 {
-    // SAFETY: with a null attribute and size 0 only the flag is looked at.
-    let answer = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, flag)
-    };
-    u32::try_from(answer).unwrap_or(0)
-}
-
-/// The running kernel's Landlock ABI; 0 where it is missing or switched off.
-pub fn abi() -> u32 {
-    query(CREATE_RULESET_VERSION)
-}
-
-/// The errata bits the running kernel has fixed; 0 where it cannot say.
-pub fn errata() -> u32 {
-    query(CREATE_RULESET_ERRATA)
-}
 
 /// A ruleset that handles these rights. Fields the ABI does not know must be 0.
 ///

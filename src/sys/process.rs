@@ -247,3 +247,16 @@ pub fn reap(pidfd: &OwnedFd) -> Result<Ended, Errno> {
 pub fn try_reap(pidfd: &OwnedFd) -> Result<Option<Ended>, Errno> {
     wait_pidfd(pidfd, libc::WNOHANG)
 }
+
+/// unshare(2) of namespaces.
+///
+/// # Errors
+/// The errno of unshare(2); EINVAL for anything that is not a namespace.
+pub fn unshare(namespaces: rustix::thread::UnshareFlags) -> Result<(), Errno> {
+    use rustix::thread::UnshareFlags as Flags;
+    if namespaces.intersects(Flags::FILES | Flags::FS | Flags::SYSVSEM) {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: only CLONE_FILES endangers descriptors that others rely on, and it is refused above.
+    unsafe { rustix::thread::unshare_unsafe(namespaces) }
+}

@@ -29,6 +29,11 @@ impl Proven {
         &self.program
     }
 
+    /// The instructions as the kernel reads them: `struct sock_filter`, little endian.
+    pub fn bytes(&self) -> Vec<u8> {
+        bytes(&self.program)
+    }
+
     /// SHA-256 of the instructions as the kernel reads them, little endian.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
@@ -116,14 +121,18 @@ pub fn prove(filter: &Filter, program: Vec<Insn>) -> Result<Proven, Refuted> {
     Ok(Proven { program, digest })
 }
 
-fn digest(program: &[Insn]) -> [u8; 32] {
-    let mut bytes = Vec::with_capacity(8 * program.len());
+fn bytes(program: &[Insn]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(program.len() * 8);
     for insn in program {
         bytes.extend(insn.code.to_le_bytes());
         bytes.extend([insn.jt, insn.jf]);
         bytes.extend(insn.k.to_le_bytes());
     }
-    Sha256::digest(bytes).into()
+    bytes
+}
+
+fn digest(program: &[Insn]) -> [u8; 32] {
+    Sha256::digest(bytes(program)).into()
 }
 
 /// `struct seccomp_data` as 32-bit words: number, architecture, two of the

@@ -207,6 +207,21 @@ impl fmt::Display for Flaw {
 impl std::error::Error for Flaw {}
 
 impl Filter {
+    /// How many calls it allows, allows by their arguments, and refuses by name.
+    pub fn summary(&self) -> String {
+        let count = |allows: bool| {
+            let groups = self.groups.iter().filter(|group| group.then.allows() == allows);
+            groups.map(|group| group.calls.len()).sum::<usize>()
+        };
+        format!(
+            "{} calls allowed, {} by their arguments, {} refused by name, all others {:?}",
+            count(true),
+            self.conditional.len(),
+            count(false),
+            self.unlisted
+        )
+    }
+
     /// Every listed number with its rule, ascending.
     pub fn table(&self) -> Result<Vec<(u32, Rule<'_>)>, Flaw> {
         let grouped = self.groups.iter().flat_map(|group| {

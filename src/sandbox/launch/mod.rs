@@ -9,7 +9,8 @@ pub use error::LaunchError;
 pub use files::Program;
 
 use crate::cgroup::Group;
-use crate::confine::seccomp;
+use crate::confine::seccomp::{self, check, compile, preset};
+use crate::linux::syscall::Arch;
 use crate::sandbox::filters::Filters;
 use crate::sandbox::message::{JOB, Order, PACKET, Report};
 use crate::sandbox::plan::{Op, Plan};
@@ -152,12 +153,15 @@ fn compile(plan: &Plan) -> Result<Filters, LaunchError> {
         _ => None,
     });
     let prove = |filter: &seccomp::Filter| {
-        seccomp::prove(filter)
+        let program =
+            compile::compile(filter).map_err(|error| LaunchError::Filter(error.to_string()))?;
+        check::prove(filter, program)
             .map(|proven| proven.bytes())
             .map_err(|error| LaunchError::Filter(error.to_string()))
     };
-    let gateway = seccomp::gateway_filter(seccomp::Arch::native());
-    let gateway = prove(&gateway)?;
+    let arch = Arch::from_machine(&plan.requires.machine)
+        .ok_or_else(|| LaunchError::Filter("no system-call table for this machine".to_owned()))?;
+    let gateway = prove(&preset::gateway_filter(arch))?;
     let job = match filter {
         Some(filter) => prove(filter)?,
         None => return Err(LaunchError::Filter("the plan has no seccomp step".to_owned())),

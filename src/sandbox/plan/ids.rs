@@ -3,6 +3,7 @@
 use super::MapWriter;
 use super::order::Draft;
 use crate::confine::idmap::{self, Extent};
+use crate::policy::words::Word;
 use crate::policy::{Access, Control, IdMode, WorkspaceUid};
 use crate::source::diagnostic::Diagnostic;
 

@@ -34,7 +34,6 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
     if limits != CgroupLimits::default() {
         draft.always(Op::Cgroup { limits });
     }
-    rlimits(draft);
     time_and_disk(draft);
 }
 
@@ -128,8 +127,9 @@ fn pids(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u32> {
 
 /// A pipe handler ignores a core limit of 0 and takes 1 for "nothing": core(5).
 /// Half of the descriptors stay with gateway and edge, since those of one uid
-/// in flight are counted together: unix(7), ETOOMANYREFS.
-fn rlimits(draft: &mut Draft<'_>) {
+/// in flight are counted together: unix(7), ETOOMANYREFS. The step comes right
+/// before U2 is made, which takes its RLIMIT_NPROC from the process making it.
+pub(super) fn rlimits(draft: &mut Draft<'_>) {
     let nofile = (draft.facts.nofile_hard / 2).saturating_sub(1).clamp(64, 1 << 20);
     let soft = nofile.min(1024);
     let mut limits = vec![

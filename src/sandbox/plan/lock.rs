@@ -4,14 +4,17 @@ use super::ids::Maps;
 use super::order::Draft;
 use super::{Op, root};
 use crate::confine::landlock::{self, Access as Rights};
-use crate::confine::seccomp::{self, FilterContext};
+use crate::confine::seccomp::preset::{self, FilterContext};
+use crate::linux::syscall::Arch;
 use crate::linux::capability::Capability;
+use crate::policy::words::Word;
 use crate::policy::{Access, Control};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
 use std::collections::BTreeSet;
 
 pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
+    super::limits::rlimits(draft);
     draft.always(Op::JobUser {
         uids: maps.job_uids.clone(),
         gids: maps.job_gids.clone(),
@@ -102,7 +105,7 @@ fn seccomp(draft: &mut Draft<'_>) {
         .as_ref()
         .is_some_and(|workspace| workspace.access == Access::Rw)
         || draft.request.mounts.iter().any(|mount| mount.writable);
-    let Some(arch) = seccomp::Arch::from_machine(&draft.facts.machine) else {
+    let Some(arch) = Arch::from_machine(&draft.facts.machine) else {
         let machine = draft.facts.machine.clone();
         draft.refuse(Diagnostic::error(format!("no system-call table for {machine}")));
         return;
@@ -115,13 +118,17 @@ fn seccomp(draft: &mut Draft<'_>) {
         notify_available: draft.facts.seccomp.user_notify,
     };
     let profile = draft.policy.syscalls.profile.clone();
-    match seccomp::filter(&draft.policy.syscalls, &context) {
+    match preset::filter(&draft.policy.syscalls, &context) {
         Ok(filter) => {
             let word = profile.value.word().to_owned();
             draft.control("seccomp", word.clone(), word, &profile.origin);
             draft.step(Op::Seccomp { filter }, profile.origin);
         }
-        Err(error) => draft.refuse(Diagnostic::error(error.to_string())),
+        Err(unknown) => {
+            for call in unknown {
+                draft.refuse(Diagnostic::error(format!("{}: {call}", call.origin)));
+            }
+        }
     }
 }
 

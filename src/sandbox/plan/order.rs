@@ -3,6 +3,7 @@
 use super::{Enforcement, MapWriter, Namespace, Op, Plan, Requires, SCHEMA, Source, Step, Supervise};
 use super::{exec, ids, kernel, limits, lock, root, workspace};
 use crate::host::facts::{Facts, UserNamespaces};
+use crate::policy::words::Word;
 use crate::policy::{Control, OnDenied, Policy};
 use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;

@@ -105,10 +105,6 @@ fn etc(draft: &mut Draft<'_>, maps: &Maps) {
     {
         draft.always(Op::File { path: path.to_owned(), content });
     }
-    draft.always(Op::Symlink {
-        path: "/etc/os-release".to_owned(),
-        target: "../usr/lib/os-release".to_owned(),
-    });
 }
 
 /// Names: the sandbox's own and localhost; no resolver, since there is no network.

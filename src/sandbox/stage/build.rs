@@ -45,10 +45,9 @@ pub(super) fn main(plan: &Plan, outer: OwnedFd, handed: Vec<OwnedFd>) -> ! {
     match process::inherited(fds::INIT) {
         Ok(supervisor) => match supervisor.try_clone() {
             Ok(copy) => {
-                if let Err(failed) = run(plan, supervisor, outer, handed) {
-                    // With the supervisor gone there is nobody left to tell.
-                    drop(say(&copy, &failed.report(), None));
-                }
+                let Err(failed) = run(plan, supervisor, outer, handed);
+                // With the supervisor gone there is nobody left to tell.
+                drop(say(&copy, &failed.report(), None));
                 exit_now(125)
             }
             Err(_) => exit_now(125),
@@ -187,7 +186,7 @@ impl Build<'_> {
         kinds: &[crate::sandbox::plan::Namespace],
     ) -> Result<(), Failed> {
         if kinds.contains(&crate::sandbox::plan::Namespace::Cgroup) {
-            rustix::thread::unshare(rustix::thread::UnshareFlags::NEWCGROUP)
+            crate::sys::process::unshare(rustix::thread::UnshareFlags::NEWCGROUP)
                 .during("unshare", "cgroup")?;
         }
         Ok(())

@@ -17,7 +17,7 @@ use std::io::Read;
 
 /// Unshares U2 with a copy of the mounts, which the kernel locks, and takes init's ids.
 pub(super) fn enter_job_user(build: &Build<'_>) -> Result<(), Failed> {
-    rustix::thread::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
+    crate::sys::process::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
         .during("unshare", "job user namespace")?;
     socket::send(&build.outer, b"map", &[]).during("sendmsg", "gateway")?;
     let mut answer = [0u8; 8];

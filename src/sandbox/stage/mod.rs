@@ -11,6 +11,7 @@ mod mounts;
 mod outer;
 mod paths;
 
+pub(super) use build::terminal_peer;
 pub use outer::main;
 
 use crate::sandbox::message::{Failure, Report};

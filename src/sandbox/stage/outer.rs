@@ -18,10 +18,9 @@ use std::io::Read;
 pub fn main() -> ! {
     match process::inherited(fds::GATEWAY) {
         Ok(socket) => {
-            if let Err(failed) = run(&socket) {
-                // With the supervisor gone there is nobody left to tell.
-                drop(say(&socket, &failed.report(), None));
-            }
+            let Err(failed) = run(&socket);
+            // With the supervisor gone there is nobody left to tell.
+            drop(say(&socket, &failed.report(), None));
             exit_now(125)
         }
         Err(_) => exit_now(125),
@@ -96,7 +95,7 @@ fn unshare(kinds: &[Namespace]) -> Result<(), Failed> {
             Namespace::Pid | Namespace::Mount | Namespace::Cgroup => UnshareFlags::empty(),
         };
     }
-    rustix::thread::unshare(flags).during("unshare", format!("{kinds:?}"))
+    crate::sys::process::unshare(flags).during("unshare", format!("{kinds:?}"))
 }
 
 /// Opened in U0, /proc/sys/user shows and changes U0's own limits (namespaces(7)).
