@@ -4,14 +4,19 @@
 //! `layer` joins preset, file and flags. Nothing in this room reads a file:
 //! the command line hands in the text.
 
+pub mod consequence;
+pub mod diff;
 pub mod document;
+pub mod effective;
 pub mod expand;
 pub mod flags;
 pub mod forbidden;
+pub mod json_schema;
 pub mod layer;
 pub mod leaf;
 pub mod presets;
 pub mod schema;
+pub mod show;
 pub mod text;
 pub mod validate;
 pub mod words;

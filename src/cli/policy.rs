@@ -1,0 +1,235 @@
+//! [host] `cofferdam policy`: list, show, check, origins, diff, schema.
+//!
+//! Each command returns what it prints and its exit code; printing is `main`'s.
+
+use crate::cli::policy_file::{Reading, load};
+use crate::policy::diff::{self, Loosening, loosenings};
+use crate::policy::flags::FlagLayer;
+use crate::policy::presets::{DEFAULT, STRICT, names, parse_preset};
+use crate::policy::{Policy, effective, json_schema, show};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::render::{Colour, one_line, render, to_json};
+use clap::{Args, Subcommand};
+use serde_json::{Value as Json, json};
+
+/// Look at policies before a job runs under them.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// The commands below `policy`. A NAME is a preset; a FILE has a slash or ends in .toml.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// List the presets.
+    #[command(after_help = "Examples:\n  cofferdam policy list\n  cofferdam policy list --json")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print everything that holds under a policy, as a commented policy file.
+    #[command(
+        after_help = "Examples:\n  cofferdam policy show untrusted\n  cofferdam policy show ./ci.toml --json"
+    )]
+    Show {
+        /// A preset, or a file with a slash in its name or ending in .toml.
+        #[arg(value_name = "NAME|FILE", default_value = DEFAULT)]
+        policy: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a policy file: every mistake with its place, or what it allows beyond `strict`.
+    #[command(
+        after_help = "Examples:\n  cofferdam policy check ./ci.toml\n  cofferdam policy check ci.toml --json\n\nExit code: 0 if the policy can be used, 125 if not."
+    )]
+    Check {
+        /// A preset, or a file with a slash in its name or ending in .toml.
+        #[arg(value_name = "NAME|FILE")]
+        policy: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print each value with the line of the preset or file that says it.
+    #[command(
+        after_help = "Examples:\n  cofferdam policy origins ./ci.toml\n  cofferdam policy origins untrusted --json"
+    )]
+    Origins {
+        /// A preset, or a file with a slash in its name or ending in .toml.
+        #[arg(value_name = "NAME|FILE", default_value = DEFAULT)]
+        policy: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what the second policy allows that the first does not, most dangerous first.
+    #[command(
+        after_help = "Examples:\n  cofferdam policy diff strict untrusted\n  cofferdam policy diff ci.toml.old ./ci.toml --json"
+    )]
+    Diff {
+        /// The policy to start from.
+        #[arg(value_name = "A")]
+        before: String,
+        /// The policy that may allow more.
+        #[arg(value_name = "B")]
+        after: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of policy files, for editors.
+    #[command(after_help = "Example:\n  cofferdam policy schema > policy.schema.json")]
+    Schema,
+}
+
+/// What a command prints, and how it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// For standard output.
+    pub stdout: String,
+    /// For standard error.
+    pub stderr: String,
+    /// 0, or 125 where the policy cannot be used.
+    pub code: u8,
+}
+
+/// The exit code of a refusal, as everywhere in Cofferdam.
+const REFUSED: u8 = 125;
+
+impl Outcome {
+    fn printed(stdout: String) -> Self {
+        Self {
+            stdout,
+            stderr: String::new(),
+            code: 0,
+        }
+    }
+
+    fn json(value: &Json) -> Self {
+        Self::printed(format!("{value:#}\n"))
+    }
+
+    fn refused(diagnostics: &[Diagnostic], colour: Colour) -> Self {
+        Self {
+            stdout: String::new(),
+            stderr: render(diagnostics, colour),
+            code: REFUSED,
+        }
+    }
+}
+
+/// Runs a `policy` command; `colour` is for diagnostics on standard error.
+pub fn run(command: &PolicyCommand, reading: &Reading<'_>, colour: Colour) -> Outcome {
+    let effective =
+        |selector: &str| load(selector, &FlagLayer::default(), reading).map(|loaded| loaded.policy);
+    let outcome = match command {
+        PolicyCommand::List { json } => list(*json),
+        PolicyCommand::Show { policy, json } => effective(policy).map(|policy| match json {
+            true => Outcome::json(&show::json(&policy)),
+            false => Outcome::printed(show::toml(&policy)),
+        }),
+        PolicyCommand::Check { policy, json } => Ok(check(policy, reading, *json, colour)),
+        PolicyCommand::Origins { policy, json } => effective(policy).map(|policy| match json {
+            true => Outcome::json(&effective::origins_json(&policy)),
+            false => Outcome::printed(effective::origins(&policy)),
+        }),
+        PolicyCommand::Diff {
+            before,
+            after,
+            json,
+        } => both(effective(before), effective(after))
+            .map(|(before, after)| diff(&before, &after, *json)),
+        PolicyCommand::Schema => Ok(Outcome::json(&json_schema::json_schema())),
+    };
+    outcome.unwrap_or_else(|diagnostics| Outcome::refused(&diagnostics, colour))
+}
+
+/// Both, or the mistakes of both.
+fn both<T>(
+    first: Result<T, Vec<Diagnostic>>,
+    second: Result<T, Vec<Diagnostic>>,
+) -> Result<(T, T), Vec<Diagnostic>> {
+    match (first, second) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (Err(mut mistakes), Err(more)) => {
+            mistakes.extend(more);
+            Err(mistakes)
+        }
+        (Err(mistakes), Ok(_)) | (Ok(_), Err(mistakes)) => Err(mistakes),
+    }
+}
+
+fn list(as_json: bool) -> Result<Outcome, Vec<Diagnostic>> {
+    let mut presets = Vec::new();
+    for name in names() {
+        let description = parse_preset(name)?.description;
+        presets.push((
+            name,
+            description.map_or(String::new(), |written| written.value.0),
+        ));
+    }
+    if as_json {
+        let preset = |(name, description): &(&str, String)| json!({ "name": name, "description": description, "default": *name == DEFAULT });
+        return Ok(Outcome::json(&presets.iter().map(preset).collect()));
+    }
+    let width = presets
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0);
+    let line = |(name, description): &(&str, String)| format!("{name:width$}  {description}\n");
+    Ok(Outcome::printed(presets.iter().map(line).collect()))
+}
+
+fn check(selector: &str, reading: &Reading<'_>, as_json: bool, colour: Colour) -> Outcome {
+    let loaded = load(selector, &FlagLayer::default(), reading);
+    if as_json {
+        let (mistakes, warnings) = match &loaded {
+            Ok(loaded) => (Vec::new(), loaded.warnings.as_slice()),
+            Err(mistakes) => (mistakes.clone(), [].as_slice()),
+        };
+        let report = json!({
+            "ok": mistakes.is_empty(),
+            "diagnostics": to_json(&mistakes),
+            "warnings": diff::to_json(warnings),
+        });
+        let code = if mistakes.is_empty() { 0 } else { REFUSED };
+        return Outcome {
+            code,
+            ..Outcome::json(&report)
+        };
+    }
+    match loaded {
+        Ok(loaded) => Outcome::printed(checked(selector, &loaded.warnings)),
+        Err(mistakes) => Outcome::refused(&mistakes, colour),
+    }
+}
+
+fn checked(selector: &str, warnings: &[Loosening]) -> String {
+    let selector = one_line(selector);
+    match warnings {
+        [] => format!("ok: {selector} allows nothing beyond `{STRICT}`\n"),
+        warnings => format!(
+            "ok: {selector}; beyond `{STRICT}`,\n{}",
+            diff::to_text(warnings)
+        ),
+    }
+}
+
+fn diff(before: &Policy, after: &Policy, as_json: bool) -> Outcome {
+    let found = loosenings(before, after);
+    if as_json {
+        return Outcome::json(&diff::to_json(&found));
+    }
+    match found.as_slice() {
+        [] => Outcome::printed(format!(
+            "`{}` allows nothing that `{}` does not\n",
+            after.name, before.name
+        )),
+        found => Outcome::printed(diff::to_text(found)),
+    }
+}

@@ -1,0 +1,160 @@
+//! [host] Finding and reading the policy that a command names: a preset, or a file.
+
+use crate::policy::Policy;
+use crate::policy::diff::{Loosening, warnings};
+use crate::policy::expand::Expansion;
+use crate::policy::flags::FlagLayer;
+use crate::policy::forbidden::{ForbiddenRoot, HostDirectories, roots};
+use crate::policy::layer::layer;
+use crate::policy::presets::{self, STRICT};
+use crate::policy::schema::{RawPolicy, TEXT_MAX, parse};
+use crate::policy::validate::{Surroundings, validate};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::text::Source;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// What the caller's account and this program mean for reading a policy.
+#[derive(Clone, Debug)]
+pub struct Reading<'a> {
+    /// What the beginnings of host paths stand for; the policy file's directory is filled in by [`load`].
+    pub expansion: Expansion,
+    /// Directories that no policy may give away.
+    pub forbidden: Vec<ForbiddenRoot>,
+    /// The kernel's names of all system calls we know.
+    pub known_calls: &'a [&'a str],
+}
+
+impl<'a> Reading<'a> {
+    /// From the environment and the current directory.
+    ///
+    /// `state` are the directories in which we keep state, data and caches,
+    /// `programs` those of our programs and policies; all absolute.
+    pub fn of_caller(
+        state: Vec<String>,
+        programs: Vec<String>,
+        known_calls: &'a [&'a str],
+    ) -> Self {
+        let absolute = |name: &str| {
+            std::env::var(name)
+                .ok()
+                .filter(|path| path.starts_with('/'))
+        };
+        let here = std::env::current_dir().ok();
+        let expansion = Expansion {
+            home: absolute("HOME"),
+            xdg_runtime_dir: absolute("XDG_RUNTIME_DIR"),
+            ssh_auth_sock: absolute("SSH_AUTH_SOCK"),
+            file_dir: None,
+            current_dir: here.and_then(|path| path.into_os_string().into_string().ok()),
+        };
+        let forbidden = roots(&HostDirectories {
+            homes: expansion.home.iter().cloned().collect(),
+            xdg_runtime_dir: expansion.xdg_runtime_dir.clone(),
+            state,
+            programs,
+        });
+        Self {
+            expansion,
+            forbidden,
+            known_calls,
+        }
+    }
+}
+
+/// A policy that was found and is valid.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The policy, flags laid over it.
+    pub policy: Policy,
+    /// What it allows beyond `strict`, most dangerous first.
+    pub warnings: Vec<Loosening>,
+}
+
+/// Finds, reads and checks the policy called `selector`, with `flags` laid over it.
+///
+/// A selector with a slash, or that ends in `.toml`, is a file; any other is a preset.
+pub fn load(
+    selector: &str,
+    flags: &FlagLayer,
+    reading: &Reading<'_>,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut expansion = reading.expansion.clone();
+    let raw = if is_file(selector) {
+        expansion.file_dir = directory_of(selector);
+        read_file(selector)?
+    } else {
+        presets::parse_preset(selector)?
+    };
+    let surroundings = Surroundings {
+        expansion: &expansion,
+        forbidden: &reading.forbidden,
+        known_calls: reading.known_calls,
+    };
+    let policy = validate(&layer(raw, flags)?, &surroundings)?;
+    let warnings = warnings(&policy, &Policy::preset(STRICT)?);
+    Ok(Loaded { policy, warnings })
+}
+
+/// Whether a selector names a file and not a preset.
+pub fn is_file(selector: &str) -> bool {
+    selector.contains('/') || selector.ends_with(".toml")
+}
+
+/// The file's directory with symbolic links resolved, so that a relative path may begin there.
+fn directory_of(path: &str) -> Option<String> {
+    let parent = Path::new(path).parent()?;
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let resolved = parent.canonicalize().ok()?;
+    resolved.into_os_string().into_string().ok()
+}
+
+fn read_file(path: &str) -> Result<RawPolicy, Vec<Diagnostic>> {
+    let refuse = |cause: String, help: &str| {
+        let message = format!("cannot read the policy file {path}: {cause}");
+        vec![Diagnostic::error(message).with_help(help)]
+    };
+    let bytes =
+        read_bounded(path).map_err(|cause| refuse(cause, "a policy is a readable TOML file"))?;
+    if bytes.len() > TEXT_MAX {
+        let cause = format!("it is larger than {} KiB", TEXT_MAX >> 10);
+        return Err(refuse(cause, "a policy is a short TOML file"));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        refuse(
+            format!("byte {at} is not UTF-8"),
+            "a TOML file is UTF-8 text",
+        )
+    })?;
+    parse(Source::file(path, &text))
+}
+
+/// At most one byte more than a policy may have, from a regular file.
+///
+/// O_NONBLOCK keeps a named pipe from holding us before we can see what it is.
+fn read_bounded(path: &str) -> Result<Vec<u8>, String> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file: File = options.open(path).map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let most = u64::try_from(TEXT_MAX)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    file.take(most)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    Ok(bytes)
+}

@@ -1,0 +1,362 @@
+//! [pure] What one policy allows that another does not, as sentences, most dangerous first.
+//!
+//! Warnings are the same question asked of `strict` and the policy at hand.
+
+use crate::policy::consequence;
+use crate::policy::document::{Field, Shape};
+use crate::policy::effective::{Effective, Entry, entries};
+use crate::policy::forbidden::below;
+use crate::policy::schema::RawPolicy;
+use crate::policy::text::env_matches;
+use crate::policy::words::Word;
+use crate::policy::{Access, MountGrant, Policy};
+use crate::source::origin::Origin;
+use serde_json::{Value as Json, json};
+
+/// How bad a loosening can become, worst first: this is the order of the sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Danger {
+    /// The job changes files of the host that the caller may run: no kernel bug is needed.
+    HostWrites,
+    /// The job shares a host uid with something else.
+    SharedIds,
+    /// The job reaches more kernel code: one bug is needed.
+    Kernel,
+    /// A control may be weaker than asked.
+    WeakerControl,
+    /// The caller may change what the policy fixed.
+    CallersChoice,
+    /// The job reads more of the host.
+    HostReads,
+    /// The job sends what it knows.
+    Network,
+    /// The job takes more of the host's resources.
+    Resources,
+}
+
+impl Danger {
+    /// As JSON and text name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HostWrites => "host-writes",
+            Self::SharedIds => "shared-ids",
+            Self::Kernel => "kernel",
+            Self::WeakerControl => "weaker-control",
+            Self::CallersChoice => "callers-choice",
+            Self::HostReads => "host-reads",
+            Self::Network => "network",
+            Self::Resources => "resources",
+        }
+    }
+}
+
+/// When a value is looser than another.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    /// Neither way.
+    Never,
+    /// The later in this list, strictest first.
+    Ladder(&'static [&'static str]),
+    /// The larger amount; unlimited is the largest.
+    More,
+    /// The smaller amount.
+    Less,
+    /// An element more.
+    Added,
+    /// An element less.
+    Lost,
+    /// An element more; no list at all is the loosest.
+    Unrestricted,
+}
+
+/// Every key of the language, and what makes it looser.
+const RULES: &[(&str, Danger, Rule)] = {
+    use Danger::*;
+    use Rule::*;
+    &[
+        ("flags.allow", CallersChoice, Unrestricted),
+        (
+            "ids.mode",
+            SharedIds,
+            Ladder(&["exclusive", "subuid", "caller"]),
+        ),
+        ("ids.workspace_uid", SharedIds, Never),
+        ("ids.exclusive_size", Resources, More),
+        (
+            "workspace.access",
+            HostWrites,
+            Ladder(&["none", "ro", "copy", "rw"]),
+        ),
+        ("workspace.protected", HostWrites, Lost),
+        (
+            "filesystem.rootfs",
+            Kernel,
+            Ladder(&["read-only", "overlay"]),
+        ),
+        ("filesystem.tmp", Resources, More),
+        ("filesystem.masked", HostReads, Lost),
+        ("filesystem.mount", HostWrites, Added),
+        ("landlock.minimum_abi", WeakerControl, Less),
+        ("syscalls.profile", Kernel, Ladder(&["strict", "job"])),
+        ("syscalls.allow", Kernel, Added),
+        ("syscalls.deny", Kernel, Lost),
+        (
+            "syscalls.on_denied",
+            Kernel,
+            Ladder(&["kill", "errno", "record"]),
+        ),
+        ("capabilities.keep", Kernel, Added),
+        ("environment.pass", HostReads, Added),
+        ("environment.set", HostReads, Added),
+        ("network.mode", Network, Ladder(&["none"])),
+        ("resources.memory", Resources, More),
+        ("resources.cpus", Resources, More),
+        ("resources.pids", Resources, More),
+        ("resources.disk", Resources, More),
+        ("resources.timeout", Resources, More),
+        ("degrade.allow", WeakerControl, Added),
+    ]
+};
+
+/// One thing that the second policy allows and the first does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loosening {
+    /// How bad it can become.
+    pub danger: Danger,
+    /// The key it stands at.
+    pub key: String,
+    /// What is said there, and what was.
+    pub what: String,
+    /// What follows "allows".
+    pub allows: String,
+    /// Who said it; nobody did where something is only left out.
+    pub origin: Option<Origin>,
+}
+
+impl Loosening {
+    /// One sentence, without its origin.
+    pub fn sentence(&self) -> String {
+        format!("{} allows {}", self.what, self.allows)
+    }
+
+    fn to_json(&self) -> Json {
+        json!({
+            "danger": self.danger.name(),
+            "key": self.key,
+            "sentence": self.sentence(),
+            "origin": self.origin.as_ref().map(ToString::to_string),
+        })
+    }
+}
+
+/// What `after` allows that `before` does not, most dangerous first, then in the order of the keys.
+pub fn loosenings(before: &Policy, after: &Policy) -> Vec<Loosening> {
+    let (before, after) = (entries(before), entries(after));
+    let mut found: Vec<Loosening> = RULES
+        .iter()
+        .flat_map(|rule| {
+            let (key, _, _) = rule;
+            compare(rule, &at_key(&before, key), &at_key(&after, key))
+        })
+        .collect();
+    found.sort_by_key(|loosening| loosening.danger);
+    found
+}
+
+/// What `policy` allows beyond `strict`: a sentence for each loosening.
+pub fn warnings(policy: &Policy, strict: &Policy) -> Vec<Loosening> {
+    loosenings(strict, policy)
+}
+
+/// The sentences with their origins, one line each.
+pub fn to_text(loosenings: &[Loosening]) -> String {
+    let line = |loosening: &Loosening| match &loosening.origin {
+        Some(origin) => format!("{} ({origin})\n", loosening.sentence()),
+        None => format!("{}\n", loosening.sentence()),
+    };
+    loosenings.iter().map(line).collect()
+}
+
+/// The same as a JSON list.
+pub fn to_json(loosenings: &[Loosening]) -> Json {
+    loosenings.iter().map(Loosening::to_json).collect()
+}
+
+/// The entries of `key`, or of the names in the map `key`.
+fn at_key<'e, 'p>(entries: &'e [Entry<'p>], key: &str) -> Vec<&'e Entry<'p>> {
+    let map = format!("{key}.");
+    let belongs = |entry: &&Entry<'_>| entry.key == key || entry.key.starts_with(&map);
+    entries.iter().filter(belongs).collect()
+}
+
+fn compare(
+    &(key, danger, rule): &(&str, Danger, Rule),
+    before: &[&Entry<'_>],
+    after: &[&Entry<'_>],
+) -> Vec<Loosening> {
+    match rule {
+        Rule::Never => Vec::new(),
+        Rule::Ladder(steps) => changed(danger, before, after, |before, after| {
+            step(steps, before) < step(steps, after)
+        }),
+        Rule::More => changed(danger, before, after, more),
+        Rule::Less => changed(danger, before, after, |before, after| more(after, before)),
+        Rule::Added => added(danger, before, after),
+        Rule::Lost => lost(key, danger, before, after),
+        Rule::Unrestricted if before.is_empty() => Vec::new(),
+        Rule::Unrestricted if after.is_empty() => vec![Loosening {
+            danger,
+            key: key.to_owned(),
+            what: format!("no {key}"),
+            allows: relaxing(key),
+            origin: None,
+        }],
+        Rule::Unrestricted => added(danger, before, after),
+    }
+}
+
+fn step(steps: &[&str], value: &Effective<'_>) -> Option<usize> {
+    steps
+        .iter()
+        .position(|step| *value == Effective::Text(step))
+}
+
+fn more(before: &Effective<'_>, after: &Effective<'_>) -> bool {
+    match (before, after) {
+        (Effective::Amount(Some(before), _), Effective::Amount(after, _)) => {
+            after.is_none_or(|after| after > *before)
+        }
+        _ => false,
+    }
+}
+
+fn changed(
+    danger: Danger,
+    before: &[&Entry<'_>],
+    after: &[&Entry<'_>],
+    looser: impl Fn(&Effective<'_>, &Effective<'_>) -> bool,
+) -> Vec<Loosening> {
+    let pairs = before.iter().zip(after);
+    pairs
+        .filter(|(before, after)| looser(&before.value, &after.value))
+        .map(|(before, after)| {
+            let (was, is) = (before.value.to_toml(), after.value.to_toml());
+            Loosening {
+                danger,
+                key: after.key.clone(),
+                what: format!("{} = {is} instead of {was}", after.key),
+                allows: relaxing(&after.key),
+                origin: Some(after.origin.clone()),
+            }
+        })
+        .collect()
+}
+
+fn added(danger: Danger, before: &[&Entry<'_>], after: &[&Entry<'_>]) -> Vec<Loosening> {
+    let covered = |after: &Entry<'_>| {
+        before.iter().any(|before| {
+            let same_name = before.key == after.key;
+            same_name && covers(&before.value, &after.value)
+        })
+    };
+    let grants = after
+        .iter()
+        .filter(|after| after.value != Effective::EmptyList);
+    let new = grants.filter(|after| !covered(after));
+    new.map(|entry| {
+        let (danger, what, allows) = grant(danger, entry);
+        Loosening {
+            danger,
+            key: entry.key.clone(),
+            what,
+            allows,
+            origin: Some(entry.origin.clone()),
+        }
+    })
+    .collect()
+}
+
+/// Whether who has `before` has `after` too.
+fn covers(before: &Effective<'_>, after: &Effective<'_>) -> bool {
+    match (before, after) {
+        (Effective::Text(before), Effective::Text(after)) => {
+            before == after || env_matches(before, after)
+        }
+        (Effective::Named { name: before, .. }, Effective::Named { name: after, .. }) => {
+            before == after
+        }
+        (Effective::Mount(before), Effective::Mount(after)) => {
+            let reaches = before.source == after.source || below(&after.source, &before.source);
+            reaches && before.access >= after.access
+        }
+        _ => false,
+    }
+}
+
+/// The beginning of the sentence about a new element, and its end.
+fn grant(danger: Danger, entry: &Entry<'_>) -> (Danger, String, String) {
+    let key = &entry.key;
+    match &entry.value {
+        Effective::Mount(mount) => mount_grant(mount),
+        Effective::Named { name, .. } => {
+            let allows = match key.as_str() {
+                "capabilities.keep" => consequence::of_capability(name),
+                _ => consequence::of_call(name),
+            };
+            (danger, format!("{key} with {name}"), allows)
+        }
+        Effective::Text(_) if key.starts_with("environment.set.") => {
+            (danger, key.clone(), relaxing("environment.set"))
+        }
+        Effective::Text(_) | Effective::Amount(..) | Effective::EmptyList => {
+            let what = format!("{key} with {}", entry.value.to_toml());
+            (danger, what, relaxing(key))
+        }
+    }
+}
+
+fn mount_grant(mount: &MountGrant) -> (Danger, String, String) {
+    let (danger, verb) = match mount.access {
+        Access::Rw => (Danger::HostWrites, "read and change"),
+        Access::None | Access::Ro | Access::Copy => (Danger::HostReads, "read"),
+    };
+    let access = mount.access.word();
+    let what = format!("filesystem.mount of {} ({access})", mount.target);
+    (
+        danger,
+        what,
+        format!("the job to {verb} the host's {}", mount.source),
+    )
+}
+
+fn lost(key: &str, danger: Danger, before: &[&Entry<'_>], after: &[&Entry<'_>]) -> Vec<Loosening> {
+    let kept = |before: &Entry<'_>| after.iter().any(|after| after.value == before.value);
+    let lost = before.iter().filter(|before| !kept(before));
+    lost.map(|entry| Loosening {
+        danger,
+        key: key.to_owned(),
+        what: format!("{key} without {}", entry.value.to_toml()),
+        allows: relaxing(key),
+        origin: None,
+    })
+    .collect()
+}
+
+/// What the schema says that relaxing `key` allows.
+fn relaxing(key: &str) -> String {
+    let mut shape = RawPolicy::shape();
+    let mut about = "";
+    for name in key.split('.') {
+        let Shape::Table(keys) = shape else { break };
+        let Some(found) = keys.into_iter().find(|key| key.name == name) else {
+            break;
+        };
+        about = found.about;
+        shape = found.shape;
+    }
+    let after = about.split_once("Relaxing this allows ");
+    after
+        .map_or("", |(_, allows)| allows)
+        .trim_end_matches('.')
+        .to_owned()
+}
