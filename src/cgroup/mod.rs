@@ -1,9 +1,172 @@
-//! [host] Interim.
-use crate::host::facts::Cgroup;
-use crate::sandbox::plan::CgroupLimits;
-#[derive(Debug)]
-pub struct Group;
+//! [host] One cgroup per sandbox: made, limited, watched, killed, removed — v2, v1, or by systemd.
+//!
+//! A [`Group`] is what must be remembered to undo it, and serialises for crash recovery. The
+//! supervisor is never in it, so that a job's memory limit cannot kill its keeper.
+
+pub mod dbus;
+mod directory;
+mod error;
+mod members;
+pub mod systemd;
+mod v1;
+mod v2;
+
+pub use error::Error;
+
+use crate::host::facts;
+use serde::{Deserialize, Serialize};
+
+/// What a group may use; `None` is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes, swap not counted because none is given.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU.
+    pub milli_cpus: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+}
+
+/// What a group uses now; `None` where its controller is not there to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Bytes of memory, page cache included.
+    pub memory: Option<u64>,
+    /// Microseconds of CPU time since the start.
+    pub cpu_microseconds: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// A cgroup of ours, by the directories it consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Group {
+    /// One directory of cgroup v2.
+    V2 {
+        /// Absolute path.
+        dir: String,
+    },
+    /// One directory per controller of cgroup v1.
+    V1 {
+        /// (controller, absolute path).
+        dirs: Vec<(String, String)>,
+    },
+}
+
+/// Makes the group of sandbox `name` with its limits in force. Every limit asked for is enforced
+/// or this is an error; after an error nothing is left.
+///
+/// `keepers` are processes of ours that outlive the job: under systemd they are moved into the
+/// scope that is made (beside the job's group, not into it), and the job's first process must be
+/// their child, because the kernel lets a user move processes only within the scope. The other
+/// kinds ignore them.
+pub fn create(
+    available: &facts::Cgroup,
+    name: &str,
+    limits: &Limits,
+    keepers: &[u32],
+) -> Result<Group, Error> {
+    let name = directory_name(name)?;
+    match available {
+        facts::Cgroup::Delegated { dir, .. } => v2::create(dir, &name, limits),
+        facts::Cgroup::Systemd { bus, .. } => {
+            let scope = systemd::scope(bus, &format!("{name}.scope"), keepers)?;
+            v2::create(&scope, "job", limits)
+        }
+        facts::Cgroup::V1 { controllers } => v1::create(controllers, &name, limits),
+        facts::Cgroup::None { why } => Err(Error::Unavailable { why: why.clone() }),
+    }
+}
+
+/// Sandbox names are checked where they are typed; here a bad one would be a path.
+fn directory_name(name: &str) -> Result<String, Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
+        return Err(Error::Name { name: name.into() });
+    }
+    Ok(format!("cofferdam-{name}"))
+}
+
 impl Group {
-    pub fn create(_: &Cgroup, _: &str, _: &CgroupLimits, _: i32) -> Result<Self, String> { Err("none".to_owned()) }
-    pub fn remove(self) -> Result<(), String> { Ok(()) }
+    /// Moves a process into the group; its later children are born there.
+    pub fn enter(&self, pid: u32) -> Result<(), Error> {
+        match self {
+            Self::V2 { dir } => v2::enter(dir, pid),
+            Self::V1 { dirs } => v1::enter(dirs, pid),
+        }
+    }
+
+    /// Sends SIGKILL to every process in the group, those it forks meanwhile included.
+    /// A group that is gone has none.
+    pub fn kill(&self) -> Result<(), Error> {
+        match self {
+            Self::V2 { dir } => v2::kill(dir),
+            Self::V1 { dirs } => v1::kill(dirs),
+        }
+    }
+
+    /// What the group uses now.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        match self {
+            Self::V2 { dir } => v2::usage(dir),
+            Self::V1 { dirs } => v1::usage(dirs),
+        }
+    }
+
+    /// How many of its processes the kernel killed because the memory limit was reached.
+    pub fn oom_kills(&self) -> Result<u64, Error> {
+        match self {
+            Self::V2 { dir } => v2::oom_kills(dir),
+            Self::V1 { dirs } => v1::oom_kills(dirs),
+        }
+    }
+
+    /// Waits until the killed processes are gone and removes the group. Removing twice is no error.
+    pub fn remove(&self) -> Result<(), Error> {
+        match self {
+            Self::V2 { dir } => v2::remove(dir),
+            Self::V1 { dirs } => v1::remove(dirs),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_component() {
+        assert_eq!(directory_name("a-1.b_c").unwrap(), "cofferdam-a-1.b_c");
+        for bad in ["", "a/b", "../x", "a b", "ä", &"x".repeat(64)] {
+            assert!(
+                matches!(directory_name(bad), Err(Error::Name { .. })),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_survives_json_and_refuses_unknown_keys() {
+        let group = Group::V1 {
+            dirs: vec![("pids".into(), "/x/y".into())],
+        };
+        let text = serde_json::to_string(&group).unwrap();
+        assert_eq!(text, r#"{"kind":"v1","dirs":[["pids","/x/y"]]}"#);
+        assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), group);
+        assert!(serde_json::from_str::<Group>(r#"{"kind":"v2","dir":"/x","more":1}"#).is_err());
+    }
+
+    #[test]
+    fn nothing_usable_is_an_error_that_says_why() {
+        let none = facts::Cgroup::None {
+            why: "cgroup v1 hybrid".into(),
+        };
+        let error = create(&none, "a", &Limits::default(), &[]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no cgroup can be made: cgroup v1 hybrid; see cofferdam doctor"
+        );
+    }
 }
