@@ -110,8 +110,9 @@ const FOREIGN: &[u32] = &[
 /// without a dead instruction.
 pub fn prove(filter: &Filter, program: Vec<Insn>) -> Result<Proven, Refuted> {
     let table = filter.table().map_err(Refuted::Flaw)?;
-    let words = settle(&program)?;
-    let mut check = Check { program: &program, words: &words, covered: vec![false; program.len()] };
+    let ops = decode(&program)?;
+    let words = settle(&ops)?;
+    let mut check = Check { ops: &ops, words: &words, covered: vec![false; ops.len()] };
     check.foreign(filter.arch)?;
     check.numbers(filter, &table)?;
     if let Some(at) = check.covered.iter().position(|covered| !covered) {
@@ -143,7 +144,8 @@ const NUMBER: usize = 0;
 const ARCH: usize = 1;
 const FIRST_ARG: usize = 4;
 
-/// An instruction with its operands checked.
+/// An instruction with its operands checked: every place it names exists.
+#[derive(Clone, Copy)]
 enum Op {
     Load(usize),
     Mask(u32),
@@ -153,12 +155,18 @@ enum Op {
     Return(u32),
 }
 
-/// Reads one instruction. The instruction pointer must not be looked at: the
-/// caller chooses it.
-fn decode(program: &[Insn], at: usize) -> Result<Op, Refuted> {
-    let Insn { code, jt, jf, k } = program[at];
-    let to = |skip: usize| Some(at + 1 + skip).filter(|&to| to < program.len());
-    let within = |skip: usize| to(skip).ok_or(Refuted::OutOfBounds(at));
+fn decode(program: &[Insn]) -> Result<Vec<Op>, Refuted> {
+    if program.is_empty() || program.len() > MAX_INSNS {
+        return Err(Refuted::Length(program.len()));
+    }
+    let length = program.len();
+    program.iter().enumerate().map(|(at, &insn)| decode_one(insn, at, length)).collect()
+}
+
+/// The instruction pointer (offsets 8 and 12) must not be looked at: the caller
+/// chooses it.
+fn decode_one(Insn { code, jt, jf, k }: Insn, at: usize, length: usize) -> Result<Op, Refuted> {
+    let within = |skip: usize| Some(at + 1 + skip).filter(|&to| to < length).ok_or(Refuted::OutOfBounds(at));
     let plain = jt == 0 && jf == 0;
     match code {
         0x20 if plain && k % 4 == 0 && k < 64 && k != 8 && k != 12 => {
@@ -194,17 +202,13 @@ impl Accumulator {
     }
 }
 
-/// Checks every instruction and settles which word each one sees. One pass
-/// will do, since jumps only go forward.
-fn settle(program: &[Insn]) -> Result<Vec<Accumulator>, Refuted> {
-    if program.is_empty() || program.len() > MAX_INSNS {
-        return Err(Refuted::Length(program.len()));
-    }
-    let mut before = vec![Accumulator::Unreached; program.len()];
+/// Settles which word each instruction sees. One pass will do, since jumps only
+/// go forward.
+fn settle(ops: &[Op]) -> Result<Vec<Accumulator>, Refuted> {
+    let mut before = vec![Accumulator::Unreached; ops.len()];
     before[0] = Accumulator::Mixed;
-    for at in 0..program.len() {
+    for (at, &op) in ops.iter().enumerate() {
         let here = before[at];
-        let op = decode(program, at)?;
         if here == Accumulator::Unreached {
             return Err(Refuted::Unreached(at));
         }
@@ -230,18 +234,18 @@ fn settle(program: &[Insn]) -> Result<Vec<Accumulator>, Refuted> {
 }
 
 struct Check<'a> {
-    program: &'a [Insn],
+    ops: &'a [Op],
     words: &'a [Accumulator],
     covered: Vec<bool>,
 }
 
 impl Check<'_> {
     /// Runs the program, and marks what it executes.
-    fn run(&mut self, data: &Data) -> Result<u32, Refuted> {
+    fn run(&mut self, data: &Data) -> u32 {
         let (mut at, mut accumulator) = (0, 0);
         loop {
             self.covered[at] = true;
-            at = match decode(self.program, at)? {
+            at = match self.ops[at] {
                 Op::Load(word) => {
                     accumulator = data[word];
                     at + 1
@@ -253,7 +257,7 @@ impl Check<'_> {
                 Op::Jump(to) => to,
                 Op::Equal { k, yes, no } => if accumulator == k { yes } else { no },
                 Op::AtLeast { k, yes, no } => if accumulator >= k { yes } else { no },
-                Op::Return(value) => return Ok(value),
+                Op::Return(value) => return value,
             };
         }
     }
@@ -261,24 +265,21 @@ impl Check<'_> {
     /// Every other architecture is killed before anything else is looked at.
     /// The shape is exact for all values; the runs show that it is reached.
     fn foreign(&mut self, ours: Arch) -> Result<(), Refuted> {
-        let refuted = Err(Refuted::Foreign(ours.audit()));
         let kill = encode(Verdict::Kill);
-        if let Op::Return(value) = decode(self.program, 0)? {
-            self.covered[0] = true;
-            return if value == kill { Ok(()) } else { refuted };
-        }
-        let (Op::Load(ARCH), Op::Equal { k, no, .. }) = (decode(self.program, 0)?, decode(self.program, 1)?)
-        else {
-            return refuted;
+        let shape = match *self.ops {
+            [Op::Return(value)] => value == kill,
+            [Op::Load(ARCH), Op::Equal { k, no, .. }, ..] => {
+                k == ours.audit() && matches!(self.ops[no], Op::Return(value) if value == kill)
+            }
+            _ => false,
         };
-        let Op::Return(value) = decode(self.program, no)? else { return refuted };
-        if k != ours.audit() || value != kill {
-            return refuted;
+        if !shape {
+            return Err(Refuted::Foreign(ours.audit()));
         }
         for &arch in FOREIGN.iter().filter(|&&arch| arch != ours.audit()) {
             let mut data = [u32::MAX; 16];
             data[ARCH] = arch;
-            if self.run(&data)? != kill {
+            if self.run(&data) != kill {
                 return Err(Refuted::Foreign(arch));
             }
         }
@@ -288,8 +289,8 @@ impl Check<'_> {
     /// All numbers, one of each interval that nothing distinguishes.
     fn numbers(&mut self, filter: &Filter, table: &[(u32, Rule<'_>)]) -> Result<(), Refuted> {
         let mut listed = table.iter().peekable();
-        let mut seen = vec![u32::MAX; self.program.len()];
-        for (turn, number) in self.cuts(table)?.into_iter().enumerate() {
+        let mut seen = vec![u32::MAX; self.ops.len()];
+        for (turn, number) in self.cuts(table).into_iter().enumerate() {
             let rule = listed.next_if(|row| row.0 == number).map(|row| row.1);
             let rule = rule.unwrap_or(Rule::Always(filter.unlisted));
             let mut atoms = classes::atoms(rule);
@@ -300,11 +301,11 @@ impl Check<'_> {
     }
 
     /// The first number of every interval, ascending.
-    fn cuts(&self, table: &[(u32, Rule<'_>)]) -> Result<Vec<u32>, Refuted> {
+    fn cuts(&self, table: &[(u32, Rule<'_>)]) -> Vec<u32> {
         let mut cuts = vec![0, X32_BIT - 1, X32_BIT, u32::MAX];
         cuts.extend(table.iter().flat_map(|&(number, _)| [number, number.saturating_add(1)]));
-        for at in 0..self.program.len() {
-            match (decode(self.program, at)?, self.words[at]) {
+        for at in 0..self.ops.len() {
+            match (self.ops[at], self.words[at]) {
                 (Op::Equal { k, .. }, Accumulator::Word(NUMBER, _)) => {
                     cuts.extend([k, k.saturating_add(1)]);
                 }
@@ -314,7 +315,7 @@ impl Check<'_> {
         }
         cuts.sort_unstable();
         cuts.dedup();
-        Ok(cuts)
+        cuts
     }
 
     /// Adds every compare of an argument that the program makes for this number.
@@ -332,7 +333,7 @@ impl Check<'_> {
             if std::mem::replace(&mut seen[at], turn) == turn {
                 continue;
             }
-            match (decode(self.program, at)?, self.words[at]) {
+            match (self.ops[at], self.words[at]) {
                 (Op::Return(_), _) => {}
                 (Op::Load(_) | Op::Mask(_), _) => todo.push(at + 1),
                 (Op::Jump(to), _) => todo.push(to),
@@ -363,7 +364,7 @@ impl Check<'_> {
         for args in classes::inputs(atoms).ok_or(Refuted::TooManyCases(number))? {
             data[FIRST_ARG..].copy_from_slice(&args);
             let args = classes::args(&args);
-            let (expected, returned) = (rule.verdict(&args), self.run(&data)?);
+            let (expected, returned) = (rule.verdict(&args), self.run(&data));
             if returned != encode(expected) {
                 return Err(Refuted::Differs { number, args, expected, returned });
             }
