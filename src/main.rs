@@ -4,7 +4,7 @@ use cofferdam::*;
 fn main() {
     let policy = policy::Policy::preset(&std::env::var("P").unwrap_or("untrusted".into())).unwrap();
     let facts = host::probe::probe(&host::probe::ProbeRequest { maskable: linux::paths::MASKABLE, ..Default::default() }).unwrap();
-    let request = sandbox::request::Request { name: "smoke".into(), argv: std::env::args().skip(1).collect(), rootfs: None, workspace: None, mounts: vec![], tmpfs: vec![], environment: vec![], workdir: None, user: None, hostname: None, terminal: false, pid1: false, layers: None, keep: false, slice: None };
+    let request = sandbox::request::Request { name: "smoke".into(), argv: std::env::args().skip(1).collect(), rootfs: None, workspace: None, mounts: vec![], tmpfs: vec![], environment: vec![], workdir: None, user: None, hostname: None, terminal: [false; 3], pid1: false, layers: None, keep: false, slice: None };
     let plan = match sandbox::plan::plan(&policy, &request, &facts) { Ok(p) => p, Err(e) => { for d in e { eprintln!("{d} {:?}", d.help); } std::process::exit(125) } };
     if std::env::var("SHOW").is_ok() { println!("{}", plan.text()); }
     let program = sandbox::launch::Program::find().unwrap();

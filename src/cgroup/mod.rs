@@ -14,18 +14,9 @@ mod v2;
 pub use error::Error;
 
 use crate::host::facts;
+/// What a group may use; `None` is unlimited. Swap is not counted because none is given.
+pub use crate::sandbox::plan::CgroupLimits as Limits;
 use serde::{Deserialize, Serialize};
-
-/// What a group may use; `None` is unlimited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes, swap not counted because none is given.
-    pub memory: Option<u64>,
-    /// Thousandths of a CPU.
-    pub milli_cpus: Option<u32>,
-    /// Processes and threads.
-    pub pids: Option<u32>,
-}
 
 /// What a group uses now; `None` where its controller is not there to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub const JOB: u32 = 0;
 pub enum Order {
     /// Ids are mapped and the cgroup is entered: go on.
     Go,
-    /// Run one more command; descriptors: stdin, stdout, stderr, unless it gets a terminal.
+    /// Run one more command; descriptors: stdin, stdout, stderr.
     Run {
         /// Number for later messages, never 0.
         id: u32,
@@ -48,8 +48,8 @@ pub struct Command {
     pub uid: u32,
     /// Gid inside.
     pub gid: u32,
-    /// A terminal of its own.
-    pub terminal: bool,
+    /// Which of descriptors 0-2 are a terminal of its own; the others are given.
+    pub terminal: [bool; 3],
 }
 
 /// From gateway, stage and init to the supervisor.

@@ -28,8 +28,8 @@ pub struct Request {
     pub user: Option<User>,
     /// `--hostname`.
     pub hostname: Option<String>,
-    /// The job gets a terminal of its own.
-    pub terminal: bool,
+    /// Which of descriptors 0-2 become a terminal of the job's own.
+    pub terminal: [bool; 3],
     /// The command itself is pid 1; there is no `exec` then.
     pub pid1: bool,
     /// Where an overlay keeps its layers when they cannot or must not be on tmpfs.

@@ -1,1 +1,16 @@
-//! [host] To be replaced within this commit series.
+//! [host] Keeps one sandbox from its start to its end, and finds, stops and cleans up those there are.
+//!
+//! The supervisor is one single-threaded process per sandbox that waits in one
+//! poll(2). It talks to its own children and to commands of the same user.
+
+pub mod client;
+pub mod control;
+pub mod logs;
+pub mod places;
+pub mod pump;
+pub mod recover;
+pub mod serve;
+pub mod state;
+pub mod sweep;
+pub mod terminal;
+pub mod watch;

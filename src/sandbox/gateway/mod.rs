@@ -10,6 +10,10 @@ use rustix::fd::OwnedFd;
 
 /// Never returns: 0 when the sandbox ended, 125 when it had to be ended.
 pub fn serve(init: &Child) -> ! {
+    // The job's pipes must end with the job: the gateway keeps none of them.
+    for stdio in 0..3 {
+        drop(process::inherited(stdio));
+    }
     let code = match process::inherited(fds::GATEWAY) {
         Ok(supervisor) => hold(&supervisor, init),
         Err(_) => 125,

@@ -37,18 +37,14 @@ pub fn serve(
         directory: plan.exec.directory.clone(),
         uid: plan.exec.uid,
         gid: plan.exec.gid,
-        terminal: terminal.is_some(),
+        terminal: plan.exec.terminal,
     };
     let rights = rights(plan);
     if plan.exec.pid1 {
         spawn::replace(&command, &rights, terminal, supervisor);
     }
     let mut init = Init { supervisor, rights, running: BTreeMap::new() };
-    let stdio = match terminal {
-        Some(slave) => Stdio::Terminal(slave),
-        None => Stdio::Inherited,
-    };
-    init.start(JOB, &command, stdio);
+    init.start(JOB, &command, Stdio { given: None, terminal });
     // From here on the job's own copies decide when its output ends.
     if spawn::detach_stdio().is_err() {
         exit_now(125);
@@ -126,21 +122,21 @@ impl Init {
     }
 
     fn start_more(&mut self, id: u32, command: &Command, descriptors: Vec<OwnedFd>) {
-        let stdio = if command.terminal {
+        let Ok(given) = <[OwnedFd; 3]>::try_from(descriptors) else {
+            return self.not_started(id, Errno::BADF);
+        };
+        let terminal = if command.terminal.contains(&true) {
             match spawn::new_terminal() {
                 Ok((master, slave)) => {
                     self.say_with(&Report::Terminal { id }, &master);
-                    Stdio::Terminal(slave)
+                    Some(slave)
                 }
                 Err(errno) => return self.not_started(id, errno),
             }
         } else {
-            match <[OwnedFd; 3]>::try_from(descriptors) {
-                Ok(three) => Stdio::Given(three),
-                Err(_) => return self.not_started(id, Errno::BADF),
-            }
+            None
         };
-        self.start(id, command, stdio);
+        self.start(id, command, Stdio { given: Some(given), terminal });
     }
 
     fn start(&mut self, id: u32, command: &Command, stdio: Stdio) {

@@ -17,13 +17,12 @@ pub(super) struct Rights {
 
 /// Where a command's descriptors 0–2 come from.
 #[derive(Debug)]
-pub(super) enum Stdio {
-    /// Those init has.
-    Inherited,
-    /// These three.
-    Given([OwnedFd; 3]),
-    /// A terminal, which becomes the controlling one.
-    Terminal(OwnedFd),
+pub(super) struct Stdio {
+    /// These three; else those init has.
+    pub(super) given: Option<[OwnedFd; 3]>,
+    /// A terminal, which becomes the controlling one and replaces those that
+    /// `Command::terminal` names.
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 type NotStarted = (Spawn, Errno);
@@ -81,7 +80,7 @@ pub(super) fn replace(
     terminal: Option<OwnedFd>,
     supervisor: OwnedFd,
 ) -> ! {
-    let stdio = terminal.map_or(Stdio::Inherited, Stdio::Terminal);
+    let stdio = Stdio { given: None, terminal };
     let ((what, errno), supervisor) = match Strings::new(command) {
         Some(strings) => become_command(command, &strings, rights, &stdio, supervisor),
         None => ((Spawn::Exec, Errno::INVAL), Some(supervisor)),
@@ -155,7 +154,7 @@ fn become_command(
     stdio: &Stdio,
     answer: OwnedFd,
 ) -> (NotStarted, Option<OwnedFd>) {
-    if let Err(errno) = take_stdio(stdio) {
+    if let Err(errno) = take_stdio(stdio, command.terminal) {
         return ((Spawn::Process, errno), Some(answer));
     }
     // Only 0-2 and the answer stay open, and the answer until execve: CVE-2024-21626.
@@ -170,20 +169,28 @@ fn become_command(
     (not_started, Some(answer))
 }
 
-fn take_stdio(stdio: &Stdio) -> Result<(), Errno> {
+fn take_stdio(stdio: &Stdio, which: [bool; 3]) -> Result<(), Errno> {
     // Pid 1 may already lead a session when it is replaced by the command.
     match rustix::process::setsid() {
         Ok(_) | Err(Errno::PERM) => {}
         Err(errno) => return Err(errno),
     }
-    match stdio {
-        Stdio::Inherited => Ok(()),
-        Stdio::Given([input, output, error]) => onto_stdio([input, output, error]),
-        Stdio::Terminal(slave) => {
-            rustix::process::ioctl_tiocsctty(slave)?;
-            onto_stdio([slave, slave, slave])
-        }
+    if let Some([input, output, error]) = &stdio.given {
+        onto_stdio([input, output, error])?;
     }
+    let Some(slave) = &stdio.terminal else { return Ok(()) };
+    rustix::process::ioctl_tiocsctty(slave)?;
+    let [input, output, error] = which;
+    if input {
+        rustix::stdio::dup2_stdin(slave)?;
+    }
+    if output {
+        rustix::stdio::dup2_stdout(slave)?;
+    }
+    if error {
+        rustix::stdio::dup2_stderr(slave)?;
+    }
+    Ok(())
 }
 
 fn prepare(command: &Command, rights: &Rights) -> Result<(), NotStarted> {

@@ -120,7 +120,7 @@ impl Starting {
         let init = stage_process(plan, gateway_socket, init_socket, deadline)?;
         let pid = init.pid;
         self.init = Some(init);
-        self.cgroup = enter_cgroup(plan, cgroup, pid)?;
+        self.cgroup = enter_cgroup(plan, cgroup, self.gateway.pid, pid)?;
         writer.finish()?;
         tell(init_socket, &Order::Go)?;
         let (terminal, listener) = started(plan, init_socket, deadline)?;
@@ -226,21 +226,29 @@ fn stage_process(
     }
 }
 
+/// Puts the stage process into a new cgroup. Under systemd the supervisor and
+/// the gateway move as well, since only within one scope may a user move anything.
 fn enter_cgroup(
     plan: &Plan,
     cgroup: &crate::host::facts::Cgroup,
-    pid: i32,
+    gateway: i32,
+    stage: i32,
 ) -> Result<Option<Group>, LaunchError> {
     let limits = plan.steps.iter().find_map(|step| match &step.op {
         Op::Cgroup { limits } => Some(*limits),
         _ => None,
     });
-    match limits {
-        None => Ok(None),
-        Some(limits) => Group::create(cgroup, &plan.name, &limits, pid)
-            .map(Some)
-            .map_err(|error| LaunchError::Cgroup(error.to_string())),
+    let Some(limits) = limits else { return Ok(None) };
+    let refused = |error: crate::cgroup::Error| LaunchError::Cgroup(error.to_string());
+    let [gateway, stage] = [gateway, stage].map(i32::unsigned_abs);
+    let keepers = [std::process::id(), gateway, stage];
+    let group = crate::cgroup::create(cgroup, &plan.name, &limits, &keepers).map_err(refused)?;
+    if let Err(error) = group.enter(stage) {
+        // The first error is the one to tell; an empty directory is removed by the next command.
+        drop(group.remove());
+        return Err(refused(error));
     }
+    Ok(Some(group))
 }
 
 fn tell(socket: &OwnedFd, order: &Order) -> Result<(), LaunchError> {

@@ -30,6 +30,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) -> Exec {
         uid,
         gid,
         pid1: draft.request.pid1,
+        terminal: draft.request.terminal,
     }
 }
 

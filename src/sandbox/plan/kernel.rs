@@ -59,7 +59,7 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
         owner: maps.owner,
         attributes: directory,
     });
-    if draft.request.terminal {
+    if draft.request.terminal.contains(&true) {
         draft.step(
             Op::Terminal { owner: maps.owner },
             Origin::Flag { name: "--tty".to_owned() },

@@ -290,6 +290,8 @@ pub struct Exec {
     pub gid: u32,
     /// The command is pid 1.
     pub pid1: bool,
+    /// Which of descriptors 0-2 are a terminal of its own.
+    pub terminal: [bool; 3],
 }
 
 /// What the supervisor watches.

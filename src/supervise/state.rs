@@ -1,0 +1,333 @@
+//! [host] What is known of a living sandbox: one directory with a lock, a state file and a control socket.
+//!
+//! The lock is held by the supervisor for as long as it lives; whoever can take
+//! it knows that the supervisor is gone. A directory appears under its name
+//! only when its lock is already held.
+
+use crate::cgroup::Group;
+use crate::sandbox::message::Status;
+use crate::supervise::places::{self, Places};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, unlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io::{Read, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Largest state file that is read.
+const LARGEST: u64 = 256 << 10;
+const FILE: &str = "state.json";
+const LOCK: &str = "lock";
+/// Name of the control socket.
+pub const SOCKET: &str = "control";
+
+/// One sandbox, as its state file has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Version of this file.
+    pub schema: u32,
+    /// Name.
+    pub name: String,
+    /// Policy name.
+    pub policy: String,
+    /// Command and arguments.
+    pub command: Vec<String>,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Runs without a terminal or caller of its own.
+    pub detached: bool,
+    /// How far it is.
+    pub phase: Phase,
+    /// Processes, once they exist.
+    pub processes: Option<Processes>,
+    /// Cgroup to remove.
+    pub cgroup: Option<Group>,
+    /// Files of ours in the workspace, to remove if nobody has used them.
+    pub placeholders: Option<Placeholders>,
+    /// There is a directory of this name among the layers.
+    pub layers: bool,
+}
+
+/// How far a sandbox is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Being set up.
+    Starting,
+    /// The job runs.
+    Running,
+    /// The job has ended.
+    Exited(Status),
+    /// The supervisor ended it, or it never started.
+    Failed,
+}
+
+/// The processes of a sandbox, by pid and start time (proc_pid_stat(5), field 22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Processes {
+    /// Supervisor.
+    pub supervisor: Process,
+    /// Gateway.
+    pub gateway: Process,
+    /// Init.
+    pub init: Process,
+}
+
+/// A process that cannot be mistaken for a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Pid.
+    pub pid: i32,
+    /// Clock ticks after boot.
+    pub started: u64,
+}
+
+/// Placeholders below a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placeholders {
+    /// The workspace directory, absolute.
+    pub workspace: String,
+    /// Its device and inode.
+    pub inode: (u64, u64),
+    /// Relative paths; true for directories.
+    pub paths: Vec<(String, bool)>,
+}
+
+/// Why a state cannot be used.
+#[derive(Debug)]
+pub enum StateError {
+    /// A sandbox of this name exists.
+    Exists(String),
+    /// There is none of this name.
+    Missing(String),
+    /// A file of it cannot be read or written: name, operation, cause.
+    File(String, &'static str, Errno),
+    /// The state file is not one of ours: name and why.
+    Malformed(String, String),
+    /// One of our directories cannot be used.
+    Places(places::PlacesError),
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists(name) => write!(
+                out,
+                "a sandbox named {name} exists: cofferdam rm {name}, or choose another --name"
+            ),
+            Self::Missing(name) => write!(out, "no sandbox named {name}: cofferdam ps lists them"),
+            Self::File(name, what, errno) => {
+                write!(out, "state of sandbox {name}: {what}: {errno}")
+            }
+            Self::Malformed(name, why) => write!(
+                out,
+                "state of sandbox {name} cannot be read ({why}): cofferdam rm {name} removes it"
+            ),
+            Self::Places(error) => error.fmt(out),
+        }
+    }
+}
+
+impl std::error::Error for StateError {}
+
+/// The directory of one sandbox, open.
+#[derive(Debug)]
+pub struct Home {
+    /// The sandbox's name.
+    pub name: String,
+    /// Its runtime directory.
+    pub directory: OwnedFd,
+}
+
+/// A sandbox's directory whose lock is ours.
+#[derive(Debug)]
+pub struct Held {
+    /// The directory.
+    pub home: Home,
+    lock: OwnedFd,
+}
+
+/// Now, in seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Process {
+    /// The process with this pid, as it is now.
+    ///
+    /// # Errors
+    /// ESRCH when there is none.
+    pub fn of(pid: i32) -> Result<Self, Errno> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).map_err(|_| Errno::SRCH)?;
+        // The name in parentheses may hold anything; the last one closes it.
+        let after = stat.iter().rposition(|byte| *byte == b')').ok_or(Errno::SRCH)?;
+        let rest = String::from_utf8_lossy(stat.get(after + 1..).unwrap_or_default()).into_owned();
+        let started = rest.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
+        Ok(Self { pid, started: started.ok_or(Errno::SRCH)? })
+    }
+
+    /// Still the same process, and not a zombie's number used again.
+    pub fn lives(self) -> bool {
+        Self::of(self.pid).is_ok_and(|now| now == self)
+    }
+}
+
+impl Held {
+    /// Takes a name: makes its directory, lock held before the name appears.
+    ///
+    /// # Errors
+    /// [`StateError::Exists`] and failures of the file system.
+    pub fn create(places: &Places, name: &str) -> Result<Self, StateError> {
+        let fail = |what| move |errno| StateError::File(name.to_owned(), what, errno);
+        let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
+        let hidden = format!(".new-{}-{name}", std::process::id());
+        let directory =
+            places::subdirectory(&runtime, &hidden).map_err(fail("make directory"))?;
+        let lock = open_lock(&directory).map_err(fail("make lock"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(fail("lock"))?;
+        let renamed = rustix::fs::renameat_with(
+            &runtime,
+            hidden.as_str(),
+            &runtime,
+            name,
+            RenameFlags::NOREPLACE,
+        );
+        let home = Home { name: name.to_owned(), directory };
+        match renamed {
+            Ok(()) => Ok(Self { home, lock }),
+            Err(errno) => {
+                drop(unlinkat(&home.directory, LOCK, AtFlags::empty()));
+                drop(unlinkat(&runtime, hidden.as_str(), AtFlags::REMOVEDIR));
+                Err(match errno {
+                    Errno::EXIST | Errno::NOTEMPTY => StateError::Exists(name.to_owned()),
+                    errno => StateError::File(name.to_owned(), "name directory", errno),
+                })
+            }
+        }
+    }
+
+    /// Takes over the directory of a sandbox whose supervisor is gone; None while it lives.
+    ///
+    /// # Errors
+    /// [`StateError::Missing`] and failures of the file system.
+    pub fn take_over(places: &Places, name: &str) -> Result<Option<Self>, StateError> {
+        let home = Home::open(places, name)?;
+        let lock = open_lock(&home.directory)
+            .map_err(|errno| StateError::File(name.to_owned(), "open lock", errno))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { home, lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(StateError::File(name.to_owned(), "lock", errno)),
+        }
+    }
+
+    /// Replaces the state file as a whole.
+    ///
+    /// # Errors
+    /// Failures of the file system.
+    pub fn write(&self, state: &State) -> Result<(), StateError> {
+        let name = &self.home.name;
+        let text = serde_json::to_vec(state)
+            .map_err(|error| StateError::Malformed(name.clone(), error.to_string()))?;
+        let fail = |what| move |errno| StateError::File(name.clone(), what, errno);
+        let next = "state.json.next";
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(&self.home.directory, next, flags, Mode::from_raw_mode(0o600))
+            .map_err(fail("create"))?;
+        std::fs::File::from(file)
+            .write_all(&text)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .map_err(fail("write"))?;
+        rustix::fs::renameat(&self.home.directory, next, &self.home.directory, FILE)
+            .map_err(fail("rename"))
+    }
+
+    /// Removes the directory: the name is free again.
+    ///
+    /// # Errors
+    /// Failures of the file system.
+    pub fn remove(self, places: &Places) -> Result<(), StateError> {
+        let name = self.home.name.clone();
+        let fail = |what| move |errno| StateError::File(name.clone(), what, errno);
+        for file in [SOCKET, FILE, "state.json.next", LOCK] {
+            match unlinkat(&self.home.directory, file, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(fail("remove file")(errno)),
+            }
+        }
+        let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
+        unlinkat(&runtime, self.home.name.as_str(), AtFlags::REMOVEDIR)
+            .map_err(fail("remove directory"))?;
+        drop(self.lock);
+        Ok(())
+    }
+}
+
+fn open_lock(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(directory, LOCK, flags, Mode::from_raw_mode(0o600))
+}
+
+impl Home {
+    /// Opens the directory of a sandbox.
+    ///
+    /// # Errors
+    /// [`StateError::Missing`] and failures of the file system.
+    pub fn open(places: &Places, name: &str) -> Result<Self, StateError> {
+        let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&runtime, name, flags, Mode::empty()) {
+            Ok(directory) => Ok(Self { name: name.to_owned(), directory }),
+            Err(Errno::NOENT) => Err(StateError::Missing(name.to_owned())),
+            Err(errno) => Err(StateError::File(name.to_owned(), "open directory", errno)),
+        }
+    }
+
+    /// Reads the state file; bounded, unknown keys refused.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] for a file that is half written or not ours.
+    pub fn read(&self) -> Result<State, StateError> {
+        let fail = |errno| StateError::File(self.name.clone(), "open", errno);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&self.directory, FILE, flags, Mode::empty()).map_err(fail)?;
+        let mut text = Vec::new();
+        std::fs::File::from(file)
+            .take(LARGEST)
+            .read_to_end(&mut text)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .map_err(|errno| StateError::File(self.name.clone(), "read", errno))?;
+        parse(&text).map_err(|why| StateError::Malformed(self.name.clone(), why))
+    }
+}
+
+/// Reads a state file's text; total on any bytes.
+///
+/// # Errors
+/// Why it is not one of ours.
+pub fn parse(text: &[u8]) -> Result<State, String> {
+    let state: State = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if state.schema == 1 { Ok(state) } else { Err(format!("schema {}", state.schema)) }
+}
+
+/// Names of all sandboxes that have a directory, sorted.
+///
+/// # Errors
+/// The runtime directory cannot be read.
+pub fn names(places: &Places) -> Result<Vec<String>, StateError> {
+    let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
+    let fail = |errno| StateError::File("*".to_owned(), "list", errno);
+    let mut names: Vec<String> = rustix::fs::Dir::read_from(&runtime)
+        .map_err(fail)?
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    Ok(names)
+}
