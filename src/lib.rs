@@ -1,6 +1,7 @@
 //! [main] The library behind the `cofferdam` programs; the map of the rooms.
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod broker;
 pub mod cgroup;
 pub mod cli;
 pub mod confine;

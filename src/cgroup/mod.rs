@@ -12,23 +12,12 @@ mod v1;
 mod v2;
 
 pub use error::Error;
+pub use crate::supervise::control::Usage;
 
 use crate::host::facts;
 /// What a group may use; `None` is unlimited. Swap is not counted because none is given.
 pub use crate::sandbox::plan::CgroupLimits as Limits;
 use serde::{Deserialize, Serialize};
-
-/// What a group uses now; `None` where its controller is not there to say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Usage {
-    /// Bytes of memory, page cache included.
-    pub memory: Option<u64>,
-    /// Microseconds of CPU time since the start.
-    pub cpu_microseconds: Option<u64>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
-}
 
 /// A cgroup of ours, by the directories it consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -61,5 +61,17 @@ pub struct Live {
     /// Refusals so far.
     pub refusals: u64,
     /// What its cgroup uses, where there is one.
-    pub usage: Option<crate::sandbox::usage::Usage>,
+    pub usage: Option<Usage>,
+}
+
+/// What a group uses now; `None` where its controller is not there to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Bytes of memory, page cache included.
+    pub memory: Option<u64>,
+    /// Microseconds of CPU time since the start.
+    pub cpu_microseconds: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
 }

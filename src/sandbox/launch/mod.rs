@@ -97,6 +97,24 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
     }
 }
 
+/// Work as root of a sandbox's U0, when the sandbox itself is gone.
+#[derive(Debug)]
+pub struct Outer;
+
+impl Outer {
+    /// Runs `work` in a child process inside a U0 with the plan's maps.
+    ///
+    /// # Errors
+    /// U0 could not be made, or what `work` said.
+    pub fn run(
+        plan: &Plan,
+        helpers: Option<(&str, &str)>,
+        work: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), LaunchError> {
+        process::run_in_outer(plan, helpers, work)
+    }
+}
+
 /// A sandbox on its way, with its own undo.
 struct Starting {
     gateway: Child,

@@ -101,3 +101,47 @@ pub(super) fn end(child: &Child) {
         Ok(_) | Err(_) => {}
     }
 }
+
+/// Runs `work` in a child that is root of a U0 with the plan's maps, and waits for it.
+pub(super) fn run_in_outer(
+    plan: &crate::sandbox::plan::Plan,
+    helpers: Option<(&str, &str)>,
+    work: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), LaunchError> {
+    let (mine, theirs) = socket::pair()
+        .map_err(|errno| LaunchError::System { call: "socketpair", errno })?;
+    match clone_process(libc::CLONE_NEWUSER as u32, false) {
+        Err(errno) => Err(LaunchError::System { call: "clone of a user namespace", errno }),
+        Ok(Cloned::Child) => {
+            drop(mine);
+            let mut mapped = [0u8; 8];
+            let ready = socket::receive(&theirs, &mut mapped);
+            let done = match ready {
+                Ok(Some(_)) => work(),
+                Ok(None) | Err(_) => Err(Errno::PIPE),
+            };
+            exit_now(done.map_or_else(|errno| errno.raw_os_error().min(255), |()| 0))
+        }
+        Ok(Cloned::Parent(child)) => {
+            drop(theirs);
+            let mapped = super::idmap::start(plan, child.pid, helpers)
+                .and_then(super::idmap::Writing::finish);
+            if mapped.is_ok() {
+                // A child that is gone shows in its exit code.
+                drop(socket::send(&mine, b"mapped", &[]));
+            }
+            drop(mine);
+            let ended = crate::sys::process::reap(&child.pidfd)
+                .map_err(|errno| LaunchError::System { call: "waitid", errno })?;
+            mapped?;
+            match ended {
+                (true, 0) => Ok(()),
+                (true, code) => Err(LaunchError::System {
+                    call: "remove layers",
+                    errno: Errno::from_raw_os_error(code),
+                }),
+                (false, _) => Err(LaunchError::Gone),
+            }
+        }
+    }
+}

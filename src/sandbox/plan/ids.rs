@@ -4,7 +4,7 @@ use super::MapWriter;
 use super::order::Draft;
 use crate::confine::idmap::{self, Extent};
 use crate::policy::words::Word;
-use crate::policy::{Access, Control, IdMode, WorkspaceUid};
+use crate::policy::{Access, Control, IdMode};
 use crate::source::diagnostic::Diagnostic;
 
 /// The maps, and what follows from them for files that steps make.
@@ -37,17 +37,18 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
     let facts = draft.facts;
     let mode = draft.policy.ids.mode.value;
     let rw_mount = draft.request.mounts.iter().any(|mount| mount.writable);
-    let input = idmap::Input {
-        uid: facts.caller.uid,
-        gid: facts.caller.gid,
-        uids: range(draft.request.slice, facts.subordinate.uids),
-        gids: range(draft.request.slice, facts.subordinate.gids),
+    let case = idmap::Case {
         mode,
         host_view: draft.request.rootfs.is_none(),
         writable_workspace: writes_workspace(draft) || rw_mount,
-        workspace_uid_is_caller: draft.policy.ids.workspace_uid.value == WorkspaceUid::Caller,
+        workspace_uid: draft.policy.ids.workspace_uid.value,
     };
-    need_helpers(draft, mode);
+    let account = |own, range| idmap::Account { own, subordinate: draft.request.slice.or(range) };
+    let uid = account(facts.caller.uid, facts.subordinate.uids);
+    let gid = account(facts.caller.gid, facts.subordinate.gids);
+    if need_helpers(draft, mode) {
+        return Maps::none();
+    }
     let writer = if facts.caller.is_root() {
         MapWriter::Launcher
     } else if mode == IdMode::Caller {
@@ -66,23 +67,25 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
             "use ids.mode = \"subuid\"",
         );
     }
-    match idmap::maps(&input) {
+    match idmap::maps(&case, &uid, &gid) {
         Ok(maps) => {
             let why = draft.policy.ids.mode.origin.clone();
-            let inside = maps.job_uids.iter().map(|e| u64::from(e.count)).sum::<u64>();
+            let (uids, gids) = (maps.uids, maps.gids);
+            let inside = uids.job.iter().map(|e| u64::from(e.count)).sum::<u64>();
             draft.control("ids", mode.word().to_owned(), format!("{inside} inside"), &why);
             let single = inside == 1;
             let (user, group) = if single {
-                (maps.job_uids.first().map_or(0, |e| e.inside), maps.job_gids.first().map_or(0, |e| e.inside))
+                let only = |map: &[Extent]| map.first().map_or(0, |extent| extent.inside);
+                (only(&uids.job), only(&gids.job))
             } else {
                 (0, 0)
             };
             Maps {
-                owner: idmap::to_parent(&maps.job_uids, user).unwrap_or(0),
-                outer_uids: maps.outer_uids,
-                outer_gids: maps.outer_gids,
-                job_uids: maps.job_uids,
-                job_gids: maps.job_gids,
+                owner: idmap::to_parent(&uids.job, user).unwrap_or(0),
+                outer_uids: uids.gateway,
+                outer_gids: gids.gateway,
+                job_uids: uids.job,
+                job_gids: gids.job,
                 writer,
                 user,
                 group,
@@ -90,35 +93,36 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
             }
         }
         Err(error) => {
-            draft.refuse(Diagnostic::error(format!("id map: {error}")));
-            Maps {
-                outer_uids: Vec::new(),
-                outer_gids: Vec::new(),
-                job_uids: Vec::new(),
-                job_gids: Vec::new(),
-                writer,
-                user: 0,
-                group: 0,
-                owner: 0,
-                single: true,
-            }
+            draft.refuse(Diagnostic::error(error.to_string()));
+            Maps::none()
         }
     }
 }
 
-fn range(
-    slice: Option<crate::host::facts::IdRange>,
-    range: Option<crate::host::facts::IdRange>,
-) -> Option<idmap::Range> {
-    slice.or(range).map(|range| idmap::Range { start: range.start, count: range.count })
+impl Maps {
+    /// For a draft that is refused anyway.
+    fn none() -> Self {
+        Self {
+            outer_uids: Vec::new(),
+            outer_gids: Vec::new(),
+            job_uids: Vec::new(),
+            job_gids: Vec::new(),
+            writer: MapWriter::Caller,
+            user: 0,
+            group: 0,
+            owner: 0,
+            single: true,
+        }
+    }
 }
 
-/// newuidmap is needed by everybody but root and one-id maps.
-fn need_helpers(draft: &mut Draft<'_>, mode: IdMode) {
+/// newuidmap is needed by everybody but root and one-id maps; true when that is refused.
+fn need_helpers(draft: &mut Draft<'_>, mode: IdMode) -> bool {
     let facts = draft.facts;
     if facts.caller.is_root() || mode == IdMode::Caller {
-        return;
+        return false;
     }
+    let before = draft.problems.len();
     let user = facts.caller.name.clone().unwrap_or_else(|| facts.caller.uid.to_string());
     if facts.subordinate.newuidmap.is_none() || facts.subordinate.newgidmap.is_none() {
         draft.refuse(
@@ -144,4 +148,5 @@ fn need_helpers(draft: &mut Draft<'_>, mode: IdMode) {
             .with_help(format!("start from a shell of that group: sg or newgrp, or log in again as {user}")),
         );
     }
+    draft.problems.len() > before
 }

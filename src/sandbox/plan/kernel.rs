@@ -72,7 +72,7 @@ pub(super) fn file_systems(draft: &mut Draft<'_>) {
     draft.always(Op::Proc { path: "/proc".to_owned() });
     draft.always(Op::Sysfs { path: "/sys".to_owned() });
     for entry in draft.facts.maskable.clone() {
-        let op = if paths::is_read_only(&entry.path) {
+        let op = if paths::READ_ONLY.iter().any(|path| paths::matches(path.pattern, &entry.path)) {
             Op::ReadOnly { path: entry.path }
         } else {
             Op::Mask { path: entry.path, directory: entry.directory }

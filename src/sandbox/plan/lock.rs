@@ -3,7 +3,7 @@
 use super::ids::Maps;
 use super::order::Draft;
 use super::{Op, root};
-use crate::confine::landlock::{self, Access as Rights};
+use crate::confine::landlock::{self, Access as Rights, PathRule};
 use crate::confine::seccomp::preset::{self, FilterContext};
 use crate::linux::syscall::Arch;
 use crate::linux::capability::Capability;
@@ -55,13 +55,13 @@ fn capabilities(draft: &mut Draft<'_>, maps: &Maps) {
 fn landlock(draft: &mut Draft<'_>) {
     let minimum = draft.policy.landlock_minimum_abi.clone();
     let abi = draft.facts.landlock_abi;
-    let rules = landlock::ruleset(abi, &rules(draft));
+    let rules = landlock::ruleset(abi, minimum.value, &rules(draft));
     let actual = match rules.handled_fs {
         0 => format!("ABI {abi}: no file rules"),
         _ => format!("ABI {abi}"),
     };
     let requested = format!("ABI {} or newer", minimum.value);
-    if abi < minimum.value {
+    if rules.degraded {
         draft.weaker(
             Control::Landlock,
             "landlock",
@@ -79,22 +79,25 @@ fn landlock(draft: &mut Draft<'_>) {
 }
 
 /// What is writable by its mount is writable here, and nothing else.
-fn rules(draft: &Draft<'_>) -> Vec<(String, Rights)> {
+fn rules(draft: &Draft<'_>) -> Vec<PathRule> {
+    let rule = |path: &str, access, directory| PathRule { path: path.to_owned(), access, directory };
     let everything = if root::writable(draft) { Rights::ReadWrite } else { Rights::ReadExecute };
-    let mut rules = vec![("/".to_owned(), everything)];
-    let mut writable = |path: &str| rules.push((path.to_owned(), Rights::ReadWrite));
+    let mut rules = vec![rule("/", everything, true)];
     for step in &draft.steps {
         match &step.op {
-            Op::Tmpfs { path, .. } | Op::Overlay { path, .. } => writable(path),
-            Op::Bind { path, attributes, .. } if !attributes.read_only && !attributes.devices => {
-                writable(path);
+            Op::Tmpfs { path, .. } | Op::Overlay { path, .. } => {
+                rules.push(rule(path, Rights::ReadWrite, true));
+            }
+            Op::Bind { path, attributes, source } if !attributes.read_only && !attributes.devices => {
+                let directory = draft.directories.contains(source);
+                rules.push(rule(path, Rights::ReadWrite, directory));
             }
             _ => {}
         }
     }
     // Device nodes, terminals, and what a process may write of its own in /proc.
-    rules.push(("/dev".to_owned(), Rights::Devices));
-    rules.push(("/proc".to_owned(), Rights::Kernel));
+    rules.push(rule("/dev", Rights::Device, true));
+    rules.push(rule("/proc", Rights::Device, true));
     rules
 }
 

@@ -16,7 +16,7 @@ mod workspace;
 
 pub use order::plan;
 
-use crate::confine::landlock::Ruleset;
+use crate::confine::landlock::LandlockPlan;
 use crate::confine::idmap::Extent;
 use crate::confine::seccomp::Filter;
 use crate::linux::capability::Capability;
@@ -167,7 +167,7 @@ pub enum Op {
     /// no_new_privs.
     NoNewPrivileges,
     /// Landlock domain of init and job.
-    Landlock { rules: Ruleset },
+    Landlock { rules: LandlockPlan },
     /// Seccomp filter of init and job.
     Seccomp { filter: Filter },
 }

@@ -8,6 +8,7 @@ use crate::policy::{Control, OnDenied, Policy};
 use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
+use std::collections::BTreeSet;
 
 /// Bytes of output kept of a detached job.
 const LOG_BYTES: u64 = 64 << 20;
@@ -21,6 +22,8 @@ pub(super) struct Draft<'a> {
     pub(super) request: &'a Request,
     pub(super) facts: &'a Facts,
     pub(super) sources: Vec<Source>,
+    /// Sources that are directories.
+    pub(super) directories: BTreeSet<usize>,
     pub(super) steps: Vec<Step>,
     pub(super) controls: Vec<Enforcement>,
     pub(super) warnings: Vec<String>,
@@ -102,6 +105,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
         request,
         facts,
         sources: Vec::new(),
+        directories: BTreeSet::new(),
         steps: Vec::new(),
         controls: Vec::new(),
         warnings: Vec::new(),

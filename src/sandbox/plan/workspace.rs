@@ -16,21 +16,24 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
     }
 }
 
-fn pinned(draft: &Draft<'_>, object: &HostObject, map_root: bool) -> Source {
-    Source {
+fn pinned(draft: &mut Draft<'_>, object: &HostObject, map_root: bool) -> usize {
+    let source = draft.source(Source {
         path: object.path.clone(),
         inode: Some((object.device, object.inode)),
         character: None,
         follow: false,
         handed: draft.facts.caller.is_root(),
         map_root,
+    });
+    if object.directory {
+        draft.directories.insert(source);
     }
+    source
 }
 
 fn grants(draft: &mut Draft<'_>) {
     for mount in draft.request.mounts.clone() {
         let source = pinned(draft, &mount.object, false);
-        let source = draft.source(source);
         let attributes = Attributes { read_only: !mount.writable, ..Attributes::default() };
         let why = mount.origin.clone();
         draft.step(Op::Bind { source, path: mount.target.clone(), attributes }, why.clone());
@@ -44,7 +47,6 @@ fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
     let access = workspace.access;
     let map_root = access == Access::Copy && draft.facts.caller.is_root();
     let source = pinned(draft, &workspace.object, map_root);
-    let source = draft.source(source);
     if access == Access::Rw {
         placeholders(draft, source, workspace);
     }

@@ -2,7 +2,7 @@
 
 use super::build::Build;
 use super::{Context, Failed, say};
-use crate::confine::landlock::Ruleset;
+use crate::confine::landlock::LandlockPlan;
 use crate::sandbox::filters::Filters;
 use crate::sandbox::init;
 use crate::sandbox::message::Report;
@@ -46,7 +46,7 @@ struct Locks<'a> {
     bounding: u64,
     init: u64,
     no_new_privileges: Option<usize>,
-    landlock: Option<(usize, &'a Ruleset)>,
+    landlock: Option<(usize, &'a LandlockPlan)>,
     seccomp: Option<usize>,
     capabilities: Option<usize>,
 }
@@ -108,7 +108,7 @@ pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, Failed> {
 }
 
 /// A domain whose paths are all ours or mounts of ours: no component may be a symlink.
-fn domain(rules: &Ruleset) -> Result<OwnedFd, Failed> {
+fn domain(rules: &LandlockPlan) -> Result<OwnedFd, Failed> {
     use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
     let ruleset = landlock::create(rules.handled_fs, rules.handled_net, rules.scoped)
         .during("landlock_create_ruleset", "")?;
@@ -117,7 +117,7 @@ fn domain(rules: &Ruleset) -> Result<OwnedFd, Failed> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let parent = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
             .during("openat2", path)?;
-        landlock::allow(ruleset.as_fd(), parent.as_fd(), rule.rights)
+        landlock::allow(ruleset.as_fd(), parent.as_fd(), rule.bits)
             .during("landlock_add_rule", path)?;
     }
     Ok(ruleset)

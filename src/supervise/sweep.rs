@@ -1,0 +1,147 @@
+//! [host] Removing what belongs to subordinate ids: from inside a user namespace that maps them.
+//!
+//! Names below come from a job. They are only ever used relative to an open
+//! directory, never followed, and a deep tree is flattened instead of descended:
+//! the number of descriptors and the depth of calls stay constant.
+
+use crate::sandbox::launch::{LaunchError, Outer};
+use crate::sandbox::plan::{MapWriter, Op, Plan};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Removes directory `name` below `parent` and everything in it, as root of the
+/// plan's U0.
+///
+/// # Errors
+/// U0 could not be made, or something in the tree could not be removed.
+pub fn remove_layers(
+    plan: &Plan,
+    helpers: Option<(&str, &str)>,
+    parent: &OwnedFd,
+    name: &str,
+) -> Result<(), LaunchError> {
+    let outer = plan.steps.iter().find_map(|step| match &step.op {
+        Op::OuterUser { writer, .. } => Some(*writer),
+        _ => None,
+    });
+    let work = || remove_tree(parent, name);
+    match outer {
+        // One id only: every file is the caller's.
+        Some(MapWriter::Caller) | None => {
+            work().map_err(|errno| LaunchError::System { call: "remove layers", errno })
+        }
+        Some(MapWriter::Helpers | MapWriter::Launcher) => Outer::run(plan, helpers, work),
+    }
+}
+
+/// Removes a tree below an open directory.
+///
+/// # Errors
+/// The first errno that is not ENOENT.
+pub fn remove_tree(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+    let top = match openat(parent, name, DIRECTORY, Mode::empty()) {
+        Ok(top) => top,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    let mut moved = 0u64;
+    while empty(&top, &top, &mut moved)? {}
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes what is no directory, and moves directories below `directory` to the
+/// top under new names. True when there may be more to do.
+fn empty(top: &OwnedFd, directory: &OwnedFd, moved: &mut u64) -> Result<bool, Errno> {
+    let mut more = false;
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory || is_directory(directory, name)? {
+            more = true;
+            remove_directory(top, directory, name, moved)?;
+        } else {
+            gone(unlinkat(directory, name, AtFlags::empty()))?;
+        }
+    }
+    Ok(more)
+}
+
+fn remove_directory(
+    top: &OwnedFd,
+    directory: &OwnedFd,
+    name: &std::ffi::CStr,
+    moved: &mut u64,
+) -> Result<(), Errno> {
+    match unlinkat(directory, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        other => return gone(other),
+    }
+    let child = openat(directory, name, DIRECTORY, Mode::empty())?;
+    for entry in Dir::read_from(&child)? {
+        let entry = entry?;
+        let inner = entry.file_name();
+        if inner == c"." || inner == c".." {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory || is_directory(&child, inner)? {
+            match unlinkat(&child, inner, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    *moved += 1;
+                    renameat(&child, inner, top, format!(".removing-{moved}"))?;
+                }
+                other => gone(other)?,
+            }
+        } else {
+            gone(unlinkat(&child, inner, AtFlags::empty()))?;
+        }
+    }
+    gone(unlinkat(directory, name, AtFlags::REMOVEDIR))
+}
+
+fn is_directory(directory: &OwnedFd, name: &std::ffi::CStr) -> Result<bool, Errno> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Somebody else was faster: fine.
+fn gone(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_wide_and_closed_tree_is_removed_with_few_descriptors() {
+        let base = std::env::temp_dir().join(format!("cofferdam-sweep-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("layer")).unwrap();
+        let parent = openat(rustix::fs::CWD, &base, DIRECTORY, Mode::empty()).unwrap();
+        let mut here = openat(&parent, "layer", DIRECTORY, Mode::empty()).unwrap();
+        for depth in 0..3000 {
+            rustix::fs::mkdirat(&here, "d", Mode::from_raw_mode(0o700)).unwrap();
+            rustix::fs::symlinkat("/etc", &here, "link").unwrap();
+            if depth % 100 == 0 {
+                rustix::fs::mkdirat(&here, "e", Mode::from_raw_mode(0o700)).unwrap();
+            }
+            here = openat(&here, "d", DIRECTORY, Mode::empty()).unwrap();
+        }
+        remove_tree(&parent, "layer").unwrap();
+        remove_tree(&parent, "layer").unwrap();
+        assert!(!base.join("layer").exists());
+        assert!(std::path::Path::new("/etc").is_dir());
+        std::fs::remove_dir(&base).unwrap();
+    }
+}
