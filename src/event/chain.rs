@@ -234,32 +234,54 @@ impl std::error::Error for Broken {}
 /// # Errors
 /// The first line that does not hold.
 pub fn verify(plan: &[u8], events: &[u8], head: Option<Digest>) -> Result<Verified, Broken> {
-    let mut chain = Chain::new(plan);
-    let mut kept = head.filter(|&head| head == chain.head()).map(|_| 0);
+    let start = Chain::new(plan);
+    let mut kept = head.filter(|&head| head == start.head()).map(|_| 0);
     let mut list = Vec::new();
-    for (at, line) in events.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        let number = at as u64 + 1;
-        let broken = |why| Broken { line: number, why };
-        let line = line.strip_suffix(b"\n").ok_or(broken(Flaw::Unfinished))?;
-        list.push(chain.follow(line).map_err(broken)?);
+    let (chain, broken) = walk(start, events, |event, chain| {
+        list.push(event);
         if head == Some(chain.head()) {
-            kept = Some(number);
+            kept = Some(chain.count());
         }
+    });
+    if let Some(broken) = broken {
+        return Err(broken);
     }
     match (head, kept) {
-        (Some(_), None) => return Err(Broken { line: chain.count() + 1, why: Flaw::Head }),
+        (Some(_), None) => Err(Broken { line: chain.count() + 1, why: Flaw::Head }),
         (Some(_), Some(line)) if line < chain.count() => {
-            return Err(Broken { line: line + 1, why: Flaw::Later });
+            Err(Broken { line: line + 1, why: Flaw::Later })
         }
-        _ => {}
+        _ => Ok(Verified { chain, events: list }),
     }
-    Ok(Verified { chain, events: list })
+}
+
+/// Gives each event of `lines` that holds to `each`, with the chain up to it;
+/// returns where the chain stands then, and what broke it.
+pub fn walk(
+    mut chain: Chain,
+    lines: &[u8],
+    mut each: impl FnMut(Event, &Chain),
+) -> (Chain, Option<Broken>) {
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        let followed = match line.strip_suffix(b"\n") {
+            Some(line) => chain.follow(line),
+            None => Err(Flaw::Unfinished),
+        };
+        match followed {
+            Ok(event) => each(event, &chain),
+            Err(why) => {
+                let line = chain.count() + 1;
+                return (chain, Some(Broken { line, why }));
+            }
+        }
+    }
+    (chain, None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Status;
+    use crate::sandbox::message::Status;
     use proptest::prelude::*;
 
     const PLAN: &[u8] = b"{\"name\":\"job\"}";

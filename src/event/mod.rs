@@ -4,8 +4,8 @@
 //! Kind → gate (rate, repeats, bytes) → chain (hash) → sink: events.jsonl
 //! events.jsonl + plan.json → chain::verify → head
 //! ```
-//! Strings that a job chose stand in them as JSON strings; for a terminal they
-//! go through [`crate::event::text::plain`].
+//! Strings that a job chose stand in them as JSON strings; [`Event::text`] escapes
+//! what a terminal would act on.
 
 pub mod chain;
 pub mod gate;
@@ -14,6 +14,7 @@ pub mod text;
 pub mod time;
 
 use crate::linux::syscall::Syscall;
+use crate::sandbox::message::Status;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a command line that an event keeps.
@@ -73,6 +74,13 @@ pub enum Kind {
         id: u32,
         /// How.
         status: Status,
+    },
+    /// A command could not be executed.
+    NotStarted {
+        /// Its number; 0 for the job's own.
+        id: u32,
+        /// Why: errno(3).
+        errno: i32,
     },
     /// The supervisor sent the job a signal.
     Signal {
@@ -168,18 +176,6 @@ pub enum Sender {
     Supervisor,
 }
 
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Status {
-    /// exit(3) with this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-    /// Never executed, for this errno.
-    NotStarted(i32),
-}
-
 /// Whose doing an event is: what bounds how many there can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -212,7 +208,10 @@ impl Kind {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Refused(_) | Self::OutOfMemory { .. } | Self::LogTruncated { .. } => Cause::Job,
-            Self::Exec { .. } | Self::ExecEnded { .. } | Self::Signal { .. } => Cause::Caller,
+            Self::Exec { .. }
+            | Self::ExecEnded { .. }
+            | Self::NotStarted { .. }
+            | Self::Signal { .. } => Cause::Caller,
             Self::Planned { .. }
             | Self::Started { .. }
             | Self::Degraded { .. }

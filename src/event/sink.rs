@@ -232,7 +232,8 @@ fn wall_clock() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Decider, Refusal, Status};
+    use crate::event::{Decider, Refusal};
+    use crate::sandbox::message::Status;
     use crate::linux::syscall::Syscall;
     use rustix::fs::CWD;
     use std::os::unix::fs::PermissionsExt;

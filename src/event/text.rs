@@ -1,30 +1,8 @@
-//! [pure] Events and foreign strings as text that a terminal cannot be hurt by.
+//! [pure] Events as text, one line each, that no terminal acts on.
 
-use super::{Event, Kind, Status};
-use std::fmt::Write;
-
-/// `text` with every character that a terminal might act on, or that changes how
-/// others are shown, written as an escape. What a job chose goes through here
-/// before it reaches a terminal: names, arguments, paths.
-pub fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, character| {
-        if acts(character) {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-        out
-    })
-}
-
-/// C0 and C1 controls; line and paragraph separators; bidirectional, invisible and tag characters.
-fn acts(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
-}
+use super::{Event, Kind, Refusal};
+use crate::sandbox::message::Status;
+use crate::source::render::one_line;
 
 /// A command line, each word quoted where a shell would need it.
 pub fn command(argv: &[String]) -> String {
@@ -37,24 +15,20 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(bare) {
         return word.to_owned();
     }
-    plain(&format!("'{}'", word.replace('\'', "'\\''")))
+    one_line(&format!("'{}'", word.replace('\'', "'\\''")))
 }
 
-impl Status {
-    /// In a few words.
-    pub fn text(self) -> String {
-        match self {
-            Self::Code(code) => format!("status {code}"),
-            Self::Signal(signal) => format!("signal {signal}"),
-            Self::NotStarted(errno) => format!("not started, errno {errno}"),
-        }
+fn ended(status: Status) -> String {
+    match status {
+        Status::Code(code) => format!("status {code}"),
+        Status::Signal(signal) => format!("signal {signal}"),
     }
 }
 
 impl Event {
     /// One line, safe for a terminal.
     pub fn text(&self) -> String {
-        format!("{}  {}", plain(&self.time), self.kind.text())
+        format!("{}  {}", one_line(&self.time), self.kind.text())
     }
 }
 
@@ -63,21 +37,23 @@ impl Kind {
     pub fn text(&self) -> String {
         match self {
             Self::Planned { plan_sha256, policy } => {
-                format!("planned under policy {}, plan {plan_sha256}", plain(policy))
+                format!("planned under policy {}, plan {plan_sha256}", one_line(policy))
             }
             Self::Started { pid } => format!("started, init is pid {pid}"),
             Self::Degraded { control, requested, actual } => format!(
                 "degraded: {} asked {}, got {}",
-                plain(control),
-                plain(requested),
-                plain(actual)
+                one_line(control),
+                one_line(requested),
+                one_line(actual)
             ),
             Self::Refused(refusal) => refused(refusal),
             Self::Exec { id, argv, left_out: 0 } => format!("exec {id}: {}", command(argv)),
             Self::Exec { id, argv, left_out } => {
                 format!("exec {id}: {} and {left_out} bytes of arguments more", command(argv))
             }
-            Self::ExecEnded { id, status } => format!("exec {id} ended: {}", status.text()),
+            Self::ExecEnded { id, status } => format!("exec {id} ended: {}", ended(*status)),
+            Self::NotStarted { id: 0, errno } => format!("not started: errno {errno}"),
+            Self::NotStarted { id, errno } => format!("exec {id} not started: errno {errno}"),
             Self::Signal { signal, by } => {
                 format!("signal {signal} sent for {}", format!("{by:?}").to_lowercase())
             }
@@ -88,26 +64,22 @@ impl Kind {
             Self::Dropped { count } => format!("{count} events not written: too many, too fast"),
             Self::SupervisorLost => "the supervisor was gone".to_owned(),
             Self::Recovered => "what it left is cleaned up".to_owned(),
-            Self::Exited { status } => format!("exited: {}", status.text()),
+            Self::Exited { status } => format!("exited: {}", ended(*status)),
             Self::Ended => "ended".to_owned(),
         }
     }
 }
 
-fn refused(refusal: &super::Refusal) -> String {
-    let mut text = format!("refused {}(", refusal.call);
-    for (at, argument) in refusal.arguments.iter().enumerate() {
-        let comma = if at == 0 { "" } else { ", " };
-        // Writing to a String cannot fail.
-        if write!(text, "{comma}{argument:#x}").is_err() {
-            break;
-        }
-    }
-    text.push_str(&format!(") with errno {} [{}]", refusal.errno, plain(&refusal.rule)));
-    if refusal.count > 1 {
-        text.push_str(&format!(", {} times", refusal.count));
-    }
-    text
+fn refused(refusal: &Refusal) -> String {
+    let arguments: Vec<String> = refusal.arguments.iter().map(|word| format!("{word:#x}")).collect();
+    let times = if refusal.count > 1 { format!(", {} times", refusal.count) } else { String::new() };
+    format!(
+        "refused {}({}) with errno {} [{}]{times}",
+        refusal.call,
+        arguments.join(", "),
+        refusal.errno,
+        one_line(&refusal.rule)
+    )
 }
 
 #[cfg(test)]
@@ -116,12 +88,22 @@ mod tests {
 
     #[test]
     fn nothing_reaches_a_terminal_raw() {
-        let hostile = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\t\u{7f}\u{202e}gpj.exe\u{2066}\u{200b}\u{e0041}é";
-        let shown = plain(hostile);
-        assert!(shown.chars().all(|c| !acts(c)), "{shown:?}");
-        assert!(shown.ends_with("gpj.exe\\u{2066}\\u{200b}\\u{e0041}é"));
-        let event = Kind::exec(1, &["echo".to_owned(), hostile.to_owned(), "it's".to_owned()]);
-        assert!(event.text().chars().all(|c| !acts(c)));
-        assert!(event.text().ends_with("'it'\\''s'"));
+        let hostile = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\t\u{7f}\u{202e}gpj.exe\u{2066}é";
+        let words = ["echo", hostile, "it's"].map(str::to_owned);
+        let shown = Kind::exec(1, &words).text();
+        assert_eq!(
+            shown,
+            "exec 1: echo '\\u{1b}]0;owned\\u{7}\\u{9b}31m\\r\\n\\t\\u{7f}\\u{202e}gpj.exe\\u{2066}é' 'it'\\''s'"
+        );
+    }
+
+    #[test]
+    fn each_event_is_one_line() {
+        let event = Event {
+            seq: 3,
+            time: "2026-01-02T03:04:05.678Z".to_owned(),
+            kind: Kind::Exited { status: Status::Signal(9) },
+        };
+        assert_eq!(event.text(), "2026-01-02T03:04:05.678Z  exited: signal 9");
     }
 }
