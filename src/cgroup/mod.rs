@@ -60,6 +60,22 @@ pub fn create(
     }
 }
 
+/// The group that [`create`] would make, so that it can be remembered before it
+/// exists. None where systemd makes and removes it.
+pub fn of(available: &facts::Cgroup, name: &str) -> Option<Group> {
+    let name = directory_name(name).ok()?;
+    match available {
+        facts::Cgroup::Delegated { dir, .. } => Some(Group::V2 { dir: format!("{dir}/{name}") }),
+        facts::Cgroup::V1 { controllers } => Some(Group::V1 {
+            dirs: controllers
+                .iter()
+                .map(|(controller, dir)| (controller.clone(), format!("{dir}/{name}")))
+                .collect(),
+        }),
+        facts::Cgroup::Systemd { .. } | facts::Cgroup::None { .. } => None,
+    }
+}
+
 /// Sandbox names are checked where they are typed; here a bad one would be a path.
 fn directory_name(name: &str) -> Result<String, Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);

@@ -7,6 +7,7 @@ pub mod client;
 pub mod control;
 pub mod logs;
 pub mod places;
+pub mod placeholders;
 pub mod pump;
 pub mod recover;
 pub mod serve;

@@ -336,7 +336,15 @@ impl Loop<'_> {
             self.order(&Order::Signal { id: JOB, signal: number }, &[])
         };
         if sent.is_ok() {
-            self.watch.sink.record(Kind::Signal { signal: number, by });
+            self.note(Kind::Signal { signal: number, by });
+        }
+    }
+
+    /// A sandbox whose events cannot be written is ended: nothing runs unrecorded.
+    fn note(&mut self, kind: Kind) {
+        if self.watch.sink.record(kind).is_err() && self.outcome.is_none() {
+            self.kill_all();
+            self.job_ended(Outcome::Lost("the event log"));
         }
     }
 
@@ -349,8 +357,8 @@ impl Loop<'_> {
             self.timed_out = true;
             self.kill_at = Some(now + GRACE);
             let seconds = self.watch.plan.supervise.timeout.unwrap_or_default();
-            self.watch.sink.record(Kind::TimeLimit { seconds });
-            self.signal_job(libc::SIGTERM, Sender::TimeLimit);
+            self.note(Kind::TimeLimit { seconds });
+            self.signal_job(libc::SIGTERM, Sender::Limit);
         }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
@@ -387,7 +395,7 @@ impl Loop<'_> {
         match crate::broker::serve(listener.as_fd(), filter) {
             Ok(Some(refusal)) => {
                 self.refusals += 1;
-                self.watch.sink.record(Kind::Refused(refusal));
+                self.note(Kind::Refused(refusal));
             }
             Ok(None) => {}
             // Closed, so that every waiting and later call fails with ENOSYS.
@@ -451,17 +459,17 @@ impl Loop<'_> {
             Ask::Signal { signal } => {
                 match self.clients.get(index).and_then(|client| client.command) {
                     Some(id) => drop(self.order(&Order::Signal { id, signal }, &[])),
-                    None => self.signal_job(signal, Sender::Command),
+                    None => self.signal_job(signal, Sender::Caller),
                 }
             }
             Ask::Stop { grace } => {
                 self.wait_for_end(index);
                 self.kill_at = Some(Instant::now() + Duration::from_secs(grace));
-                self.signal_job(libc::SIGTERM, Sender::Command);
+                self.signal_job(libc::SIGTERM, Sender::Caller);
             }
             Ask::Kill => {
                 self.wait_for_end(index);
-                self.watch.sink.record(Kind::Signal { signal: libc::SIGKILL, by: Sender::Command });
+                self.note(Kind::Signal { signal: libc::SIGKILL, by: Sender::Caller });
                 if self.watch.plan.exec.pid1 {
                     self.kill_all();
                 } else {
@@ -473,7 +481,7 @@ impl Loop<'_> {
             }
             Ask::Inspect => {
                 let live = Live {
-                    head: self.watch.sink.head(),
+                    head: self.watch.sink.head().to_string(),
                     commands: self.commands,
                     refusals: self.refusals,
                     usage: self.watch.running.cgroup.as_ref().and_then(|group| group.usage().ok()),
@@ -504,7 +512,7 @@ impl Loop<'_> {
                 if let Some(client) = self.clients.get_mut(index) {
                     client.command = Some(id);
                 }
-                self.watch.sink.record(Kind::exec(id, &argv));
+                self.note(Kind::exec(id, &argv));
             }
             Err(errno) => self.reply(index, &Answer::Refused(format!("command: {errno}"))),
         }
@@ -512,7 +520,7 @@ impl Loop<'_> {
 
     fn command_ended(&mut self, id: u32, status: Status) {
         self.commands = self.commands.saturating_sub(1);
-        self.watch.sink.record(Kind::ExecEnded { id, status });
+        self.note(Kind::ExecEnded { id, status: recorded(status) });
         self.answer(id, &Answer::Exited(status), None);
         self.forget(id);
     }
@@ -547,6 +555,14 @@ impl Loop<'_> {
         for client in self.clients.iter().filter(|client| client.waits) {
             drop(client::send(&client.socket, &Answer::Exited(status), None));
         }
+    }
+}
+
+/// As events have it.
+pub fn recorded(status: Status) -> crate::event::Status {
+    match status {
+        Status::Code(code) => crate::event::Status::Code(code),
+        Status::Signal(signal) => crate::event::Status::Signal(signal),
     }
 }
 

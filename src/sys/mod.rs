@@ -5,6 +5,7 @@ pub mod caps;
 pub mod exec;
 pub mod feature;
 pub mod landlock;
+pub mod lock;
 pub mod mount;
 pub mod network;
 pub mod process;

@@ -55,6 +55,25 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+impl Plan {
+    /// Names of the layer directories it wants below the sandbox's own.
+    pub fn layer_names(&self) -> impl Iterator<Item = &str> {
+        let index = |upper: &Upper| match upper {
+            Upper::Directory { source } => Some(*source),
+            Upper::Tmpfs { .. } => None,
+        };
+        self.steps.iter().filter_map(move |step| {
+            let source = match &step.op {
+                Op::Overlay { upper, .. } | Op::Root { root: Root::Overlay { upper, .. } } => {
+                    index(upper)?
+                }
+                _ => return None,
+            };
+            self.sources.get(source)?.path.rsplit('/').next()
+        })
+    }
+}
+
 /// Facts the plan relies on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,86 @@
+//! [host] Placeholders for protected paths that do not exist yet: empty files of ours in the workspace.
+//!
+//! The workspace may be written by others meanwhile, so every path is resolved
+//! beneath the pinned directory and never through a symlink.
+
+use crate::supervise::state::Placeholders;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::io::Errno;
+
+type Failed = (String, Errno);
+
+fn workspace(all: &Placeholders) -> Result<OwnedFd, Failed> {
+    let fail = |errno| (all.workspace.clone(), errno);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    let fd = openat2(CWD, &all.workspace, flags, Mode::empty(), resolve).map_err(fail)?;
+    let stat = rustix::fs::fstat(&fd).map_err(fail)?;
+    if (stat.st_dev, stat.st_ino) == all.inode { Ok(fd) } else { Err(fail(Errno::STALE)) }
+}
+
+/// The open parent of a relative path and its last name.
+fn parent<'p>(workspace: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str), Failed> {
+    let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let fd = openat2(workspace, above, flags, Mode::empty(), resolve)
+        .map_err(|errno| (path.to_owned(), errno))?;
+    Ok((fd, name))
+}
+
+/// Makes them all.
+///
+/// # Errors
+/// The path that could not be made and why; EEXIST when it appeared meanwhile.
+pub fn make(all: &Placeholders) -> Result<(), Failed> {
+    let workspace = workspace(all)?;
+    for (path, directory) in &all.paths {
+        let fail = |errno| (path.clone(), errno);
+        let (parent, name) = parent(&workspace, path)?;
+        if *directory {
+            mkdirat(&parent, name, Mode::from_raw_mode(0o555)).map_err(fail)?;
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            openat(&parent, name, flags, Mode::from_raw_mode(0o444)).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes those that are still empty; what somebody has used meanwhile stays.
+///
+/// # Errors
+/// The first path that could not be looked at or removed.
+pub fn remove(all: &Placeholders) -> Result<(), Failed> {
+    let workspace = match workspace(all) {
+        Ok(workspace) => workspace,
+        // The whole workspace is gone or another one: nothing of ours is there.
+        Err((_, Errno::NOENT | Errno::STALE)) => return Ok(()),
+        Err(failed) => return Err(failed),
+    };
+    for (path, directory) in &all.paths {
+        let fail = |errno| (path.clone(), errno);
+        let (parent, name) = match parent(&workspace, path) {
+            Ok(found) => found,
+            Err((_, Errno::NOENT)) => continue,
+            Err(failed) => return Err(failed),
+        };
+        let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(fail(errno)),
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let flags = match (directory, kind) {
+            (true, FileType::Directory) => AtFlags::REMOVEDIR,
+            (false, FileType::RegularFile) if stat.st_size == 0 => AtFlags::empty(),
+            _ => continue,
+        };
+        match rustix::fs::unlinkat(&parent, name, flags) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+    }
+    Ok(())
+}

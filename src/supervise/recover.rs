@@ -1,0 +1,105 @@
+//! [host] Cleans up after supervisors that were killed: every command does this first.
+//!
+//! Gateway and init end by themselves when their supervisor is gone; here their
+//! end is made sure of, and what only files remember is removed.
+
+use crate::event::Kind;
+use crate::event::sink::Sink;
+use crate::sandbox::plan::Plan;
+use crate::supervise::places::{self, Places};
+use crate::supervise::serve::{PLAN, SessionError, undo};
+use crate::supervise::state::{self, Held, Phase, Process, State, StateError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long to wait for a killed process to be gone.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Cleans up after every supervisor that is gone; names of the sandboxes it cleaned.
+///
+/// # Errors
+/// The first thing that could not be cleaned up.
+pub fn recover(
+    places: &Places,
+    helpers: Option<(&str, &str)>,
+) -> Result<Vec<String>, SessionError> {
+    let mut recovered = Vec::new();
+    for name in state::names(places)? {
+        let held = match Held::take_over(places, &name) {
+            Ok(Some(held)) => held,
+            Ok(None) | Err(StateError::Missing(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let state = match held.home.read() {
+            Ok(state) => state,
+            // It died before its first state: there is nothing but the directory.
+            Err(StateError::File(_, "open", rustix::io::Errno::NOENT)) => {
+                held.remove(places)?;
+                continue;
+            }
+            // `ps` shows it and `rm` removes it.
+            Err(StateError::Malformed(..)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if matches!(state.phase, Phase::Starting | Phase::Running) {
+            clean(places, held, &state, helpers)?;
+            recovered.push(name);
+        }
+    }
+    Ok(recovered)
+}
+
+fn clean(
+    places: &Places,
+    held: Held,
+    state: &State,
+    helpers: Option<(&str, &str)>,
+) -> Result<(), SessionError> {
+    if let Some(processes) = state.processes {
+        end(processes.init);
+        end(processes.gateway);
+    }
+    let plan = read_plan(places, &state.name);
+    undo(places, state, plan.as_ref().map(|(plan, _)| plan), helpers, false)?;
+    if let Some((plan, bytes)) = plan {
+        note(places, &plan, &bytes);
+    }
+    held.remove(places)?;
+    Ok(())
+}
+
+/// Kills a process that is still the one that was meant, and waits for its end.
+fn end(process: Process) {
+    let Some(pid) = Pid::from_raw(process.pid) else { return };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    // Checked after the descriptor is open: from here on it cannot become another.
+    if !process.lives() {
+        return;
+    }
+    // ESRCH: it ended meanwhile, which is all that is wanted.
+    drop(pidfd_send_signal(&pidfd, Signal::KILL));
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    drop(poll(&mut fds, Some(&PATIENCE)));
+}
+
+/// The plan among a sandbox's records, with its bytes.
+pub fn read_plan(places: &Places, name: &str) -> Option<(Plan, Vec<u8>)> {
+    let bytes = std::fs::read(places.records.join(name).join(PLAN)).ok()?;
+    let plan = serde_json::from_slice(&bytes).ok()?;
+    Some((plan, bytes))
+}
+
+/// The chain goes on where the dead supervisor left it; if it cannot, that is
+/// what `verify` is there to tell.
+fn note(places: &Places, plan: &Plan, bytes: &[u8]) {
+    let Ok(records) = places::open(&places.records.join(&plan.name)) else { return };
+    let resumed = Sink::resume(records.as_fd(), bytes, plan.supervise.events_per_second);
+    if let Ok(mut sink) = resumed {
+        for kind in [Kind::SupervisorLost, Kind::Recovered, Kind::Ended] {
+            if sink.record(kind).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! [host] One sandbox from its Plan to nothing left: state and records, launch, watch, undo.
+
+use crate::event::sink::{Sink, SinkError};
+use crate::event::{self, Kind};
+use crate::host::facts::Cgroup;
+use crate::sandbox::launch::{self, Launch, LaunchError, Program, Running};
+use crate::sandbox::plan::{Op, Plan};
+use crate::supervise::logs::Log;
+use crate::supervise::places::{self, Places};
+use crate::supervise::pump::Pump;
+use crate::supervise::state::{Held, Phase, Placeholders, Process, Processes, State, StateError};
+use crate::supervise::terminal::{self, RawTerminal};
+use crate::supervise::watch::{FORWARDED, Outcome, Watch, recorded};
+use crate::supervise::{client, placeholders, sweep};
+use crate::sys::{process, signal};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
+use std::fmt;
+use std::io::Write;
+
+/// Plans and event logs that are kept.
+const RECORDS: usize = 100;
+/// Name of the plan among a sandbox's records.
+pub const PLAN: &str = "plan.json";
+
+/// What a session needs beside the plan.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Directories of ours.
+    pub places: &'a Places,
+    /// Cgroups of this host.
+    pub cgroup: &'a Cgroup,
+    /// newuidmap and newgidmap.
+    pub helpers: Option<(&'a str, &'a str)>,
+    /// No caller waits for it.
+    pub detached: bool,
+    /// A detached job's stdin stays open.
+    pub interactive: bool,
+    /// Keep what the job wrote into layers.
+    pub keep: bool,
+}
+
+/// What a session came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How the job ended.
+    pub outcome: Outcome,
+    /// Recorded refusals.
+    pub refusals: u64,
+    /// Head of plan and events.
+    pub head: String,
+    /// Where kept layers are.
+    pub kept: Option<String>,
+}
+
+/// Why a session failed.
+#[derive(Debug)]
+pub enum SessionError {
+    /// State or lock.
+    State(StateError),
+    /// Event log.
+    Events(SinkError),
+    /// A sandbox that did not start.
+    Launch(LaunchError),
+    /// A file or descriptor of ours: operation, cause.
+    System(&'static str, Errno),
+    /// A placeholder in the workspace: path, cause.
+    Placeholder(String, Errno),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(error) => error.fmt(out),
+            Self::Events(error) => error.fmt(out),
+            Self::Launch(error) => error.fmt(out),
+            Self::System(what, errno) => write!(out, "{what}: {errno}"),
+            Self::Placeholder(path, errno) => {
+                write!(out, "protected path {path} cannot be held in the workspace: {errno}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+impl From<StateError> for SessionError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(Errno) -> SessionError {
+    move |errno| SessionError::System(what, errno)
+}
+
+impl Session<'_> {
+    /// Runs the sandbox to its end. `started` is called once the job has been executed.
+    ///
+    /// # Errors
+    /// Why it did not start, or could not be watched; nothing of it is left then.
+    pub fn run(&self, started: impl FnOnce()) -> Result<Ended, SessionError> {
+        let held = Held::create(self.places, &self.plan.name)?;
+        let mut state = self.initial_state();
+        held.write(&state)?;
+        let result = self.recorded(&held, &mut state, started);
+        self.finish(held, state, result)
+    }
+
+    fn initial_state(&self) -> State {
+        let limited = self.plan.steps.iter().any(|step| matches!(step.op, Op::Cgroup { .. }));
+        State {
+            schema: 1,
+            name: self.plan.name.clone(),
+            policy: self.plan.policy.clone(),
+            command: self.plan.exec.argv.clone(),
+            created: crate::supervise::state::now(),
+            detached: self.detached,
+            phase: Phase::Starting,
+            processes: None,
+            cgroup: if limited { crate::cgroup::of(self.cgroup, &self.plan.name) } else { None },
+            placeholders: placeholders(self.plan),
+            layers: self.plan.layer_names().next().is_some(),
+        }
+    }
+
+    fn recorded(
+        &self,
+        held: &Held,
+        state: &mut State,
+        started: impl FnOnce(),
+    ) -> Result<Ended, SessionError> {
+        let (records, plan) = self.records()?;
+        let mut sink = Sink::create(records.as_fd(), &plan, self.plan.supervise.events_per_second)
+            .map_err(SessionError::Events)?;
+        self.note_plan(&mut sink, &plan)?;
+        let result = self.launched(held, state, &records, &mut sink, started);
+        let status = match &result {
+            Ok((Outcome::Exited(status), _)) => recorded(*status),
+            Ok((_, _)) => event::Status::Signal(libc::SIGKILL),
+            Err(SessionError::Launch(LaunchError::Command { errno, .. })) => {
+                event::Status::NotStarted(errno.raw_os_error())
+            }
+            Err(_) => event::Status::NotStarted(0),
+        };
+        let kills = state.cgroup.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
+        if kills > 0 {
+            sink.record(Kind::OutOfMemory { count: kills }).map_err(SessionError::Events)?;
+        }
+        sink.record(Kind::Exited { status }).map_err(SessionError::Events)?;
+        sink.record(Kind::Ended).map_err(SessionError::Events)?;
+        let (outcome, refusals) = result?;
+        let kept = self.kept();
+        Ok(Ended { outcome, refusals, head: sink.head().to_string(), kept })
+    }
+
+    fn kept(&self) -> Option<String> {
+        let path = self.places.layers.join(&self.plan.name);
+        let any = self.keep && self.plan.layer_names().next().is_some();
+        any.then(|| path.to_string_lossy().into_owned())
+    }
+
+    /// A fresh records directory with the plan in it; older records make room.
+    fn records(&self) -> Result<(OwnedFd, Vec<u8>), SessionError> {
+        let all = places::open(&self.places.records)
+            .map_err(|error| SessionError::State(StateError::Places(error)))?;
+        sweep::remove_tree(&all, &self.plan.name).map_err(system("remove older records"))?;
+        make_room(&all, self.places).map_err(system("remove old records"))?;
+        let records =
+            places::subdirectory(&all, &self.plan.name).map_err(system("make records"))?;
+        let bytes = serde_json::to_vec(self.plan)
+            .map_err(|_| SessionError::System("write plan", Errno::INVAL))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(&records, PLAN, flags, Mode::from_raw_mode(0o600))
+            .map_err(system("write plan"))?;
+        std::fs::File::from(file).write_all(&bytes).map_err(|error| {
+            SessionError::System("write plan", Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        Ok((records, bytes))
+    }
+
+    fn note_plan(&self, sink: &mut Sink, plan: &[u8]) -> Result<(), SessionError> {
+        let planned = Kind::Planned {
+            plan_sha256: event::chain::Digest::of(plan),
+            policy: self.plan.policy.clone(),
+        };
+        sink.record(planned).map_err(SessionError::Events)?;
+        for control in self.plan.controls.iter().filter(|control| control.degraded.is_some()) {
+            sink.record(Kind::Degraded {
+                control: control.control.clone(),
+                requested: control.requested.clone(),
+                actual: control.actual.clone(),
+            })
+            .map_err(SessionError::Events)?;
+        }
+        Ok(())
+    }
+
+    fn launched(
+        &self,
+        held: &Held,
+        state: &mut State,
+        records: &OwnedFd,
+        sink: &mut Sink,
+        started: impl FnOnce(),
+    ) -> Result<(Outcome, u64), SessionError> {
+        if let Some(wanted) = &state.placeholders {
+            placeholders::make(wanted)
+                .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
+        }
+        self.make_layers()?;
+        process::become_subreaper().map_err(system("prctl PR_SET_CHILD_SUBREAPER"))?;
+        let signals = signal::descriptor(&FORWARDED).map_err(system("signalfd"))?;
+        let control = client::serve(&held.home).map_err(system("control socket"))?;
+        let mut stdio = self.stdio(records)?;
+        let program = Program::find().map_err(SessionError::Launch)?;
+        let running = launch::launch(Launch {
+            plan: self.plan,
+            program: &program,
+            stdio: stdio.inside,
+            cgroup: self.cgroup,
+            helpers: self.helpers,
+        })
+        .map_err(SessionError::Launch)?;
+        state.phase = Phase::Running;
+        state.processes = processes(&running);
+        state.cgroup = running.cgroup.clone();
+        held.write(state)?;
+        sink.record(Kind::Started { pid: running.init.pid }).map_err(SessionError::Events)?;
+        started();
+        let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
+        let watch = Watch {
+            plan: self.plan,
+            running,
+            pumps: stdio.pumps,
+            logged: stdio.logged,
+            log: stdio.log,
+            held_stdin: stdio.held_stdin,
+            sink,
+            signals,
+            control,
+            terminal: raw.as_ref().and_then(|_| caller_terminal()),
+        };
+        let outcome = watch.run().map_err(system("watch"));
+        drop(raw);
+        outcome
+    }
+
+    fn make_layers(&self) -> Result<(), SessionError> {
+        if self.plan.layer_names().next().is_none() {
+            return Ok(());
+        }
+        let layers = places::open(&self.places.layers)
+            .map_err(|error| SessionError::State(StateError::Places(error)))?;
+        let own = places::subdirectory(&layers, &self.plan.name).map_err(system("make layers"))?;
+        for name in self.plan.layer_names() {
+            places::subdirectory(&own, name).map_err(system("make layers"))?;
+        }
+        Ok(())
+    }
+
+    /// The sandbox's ends of 0–2 and what is done with ours.
+    fn stdio(&self, records: &OwnedFd) -> Result<Stdio, SessionError> {
+        let mut pumps = Vec::new();
+        let mut logged = Vec::new();
+        let mut held_stdin = None;
+        let null = open_null().map_err(system("open /dev/null"))?;
+        let copy = |fd: &OwnedFd| fd.try_clone().map_err(|_| SessionError::System("dup", Errno::MFILE));
+        let [terminal_in, terminal_out, terminal_error] = self.plan.exec.terminal;
+        let input = if terminal_in {
+            copy(&null)?
+        } else if self.detached && self.interactive {
+            let (read, write) = pipe().map_err(system("pipe"))?;
+            held_stdin = Some(write);
+            read
+        } else if self.detached {
+            copy(&null)?
+        } else {
+            let caller = own_stdio(rustix::stdio::stdin()).map_err(system("dup stdin"))?;
+            if is_null(&caller).map_err(system("fstat stdin"))? {
+                caller
+            } else {
+                let (read, write) = pipe().map_err(system("pipe"))?;
+                pumps.push(Pump::new(caller, write).map_err(system("fstat"))?);
+                read
+            }
+        };
+        let mut output = |terminal: bool, caller: rustix::fd::BorrowedFd<'_>| {
+            if terminal {
+                return copy(&null);
+            }
+            let caller = own_stdio(caller).map_err(system("dup stdout"))?;
+            if !self.detached && is_null(&caller).map_err(system("fstat stdout"))? {
+                return Ok(caller);
+            }
+            let (read, write) = pipe().map_err(system("pipe"))?;
+            if self.detached {
+                logged.push(read);
+            } else {
+                pumps.push(Pump::new(read, caller).map_err(system("fstat"))?);
+            }
+            Ok(write)
+        };
+        let stdout = output(terminal_out, rustix::stdio::stdout())?;
+        let stderr = output(terminal_error, rustix::stdio::stderr())?;
+        let log = if self.detached {
+            let limit = self.plan.supervise.log_bytes;
+            Some(Log::create(records, limit).map_err(system("make log"))?)
+        } else {
+            None
+        };
+        Ok(Stdio { inside: [input, stdout, stderr], pumps, logged, held_stdin, log })
+    }
+
+    /// Joins the job's terminal with the caller's, or with the log.
+    fn connect_terminal(
+        &self,
+        running: &Running,
+        pumps: &mut Vec<Pump>,
+        logged: &mut Vec<OwnedFd>,
+    ) -> Result<Option<RawTerminal>, SessionError> {
+        let Some(master) = &running.terminal else { return Ok(None) };
+        let copy = || master.try_clone().map_err(|_| SessionError::System("dup", Errno::MFILE));
+        if self.detached {
+            logged.push(copy()?);
+            return Ok(None);
+        }
+        let Some(caller) = caller_terminal() else { return Ok(None) };
+        let again = || caller.try_clone().map_err(|_| SessionError::System("dup", Errno::MFILE));
+        drop(terminal::copy_size(&caller, master));
+        pumps.insert(0, Pump::new(again()?, copy()?).map_err(system("fstat"))?);
+        pumps.push(Pump::new(copy()?, again()?).map_err(system("fstat"))?);
+        RawTerminal::enter(caller).map_err(system("raw terminal"))
+    }
+
+    /// Undoes what the host still has of the sandbox.
+    fn finish(
+        &self,
+        held: Held,
+        mut state: State,
+        result: Result<Ended, SessionError>,
+    ) -> Result<Ended, SessionError> {
+        let cleaned = undo(self.places, &state, Some(self.plan), self.helpers, self.keep);
+        match &result {
+            Ok(ended) if self.detached => {
+                state.phase = match ended.outcome {
+                    Outcome::Exited(status) => Phase::Exited(status),
+                    _ => Phase::Failed,
+                };
+                state.processes = None;
+                state.cgroup = None;
+                state.placeholders = None;
+                held.write(&state)?;
+            }
+            _ => held.remove(self.places)?,
+        }
+        let ended = result?;
+        cleaned?;
+        Ok(ended)
+    }
+}
+
+struct Stdio {
+    inside: [OwnedFd; 3],
+    pumps: Vec<Pump>,
+    logged: Vec<OwnedFd>,
+    held_stdin: Option<OwnedFd>,
+    log: Option<Log>,
+}
+
+/// Removes what a sandbox may have left on the host: cgroup, placeholders, layers.
+/// All are tried; the first failure is told.
+///
+/// # Errors
+/// What could not be removed.
+pub fn undo(
+    places: &Places,
+    state: &State,
+    plan: Option<&Plan>,
+    helpers: Option<(&str, &str)>,
+    keep: bool,
+) -> Result<(), SessionError> {
+    let mut result = Ok(());
+    if let Some(group) = &state.cgroup {
+        let removed = group.kill().and_then(|()| group.remove());
+        result = removed
+            .map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
+    }
+    if let Some(made) = &state.placeholders {
+        result = result.and(
+            placeholders::remove(made)
+                .map_err(|(path, errno)| SessionError::Placeholder(path, errno)),
+        );
+    }
+    if let (true, false, Some(plan)) = (state.layers, keep, plan) {
+        let removed = places::open(&places.layers)
+            .map_err(|error| SessionError::State(StateError::Places(error)))
+            .and_then(|layers| {
+                sweep::remove_layers(plan, helpers, &layers, &state.name)
+                    .map_err(SessionError::Launch)
+            });
+        result = result.and(removed);
+    }
+    result
+}
+
+/// The placeholder steps of a plan, as state has them.
+fn placeholders(plan: &Plan) -> Option<Placeholders> {
+    let mut all: Option<Placeholders> = None;
+    for step in &plan.steps {
+        let Op::Placeholder { source, path, directory } = &step.op else { continue };
+        let workspace = plan.sources.get(*source)?;
+        all.get_or_insert_with(|| Placeholders {
+            workspace: workspace.path.clone(),
+            inode: workspace.inode.unwrap_or_default(),
+            paths: Vec::new(),
+        })
+        .paths
+        .push((path.clone(), *directory));
+    }
+    all
+}
+
+fn processes(running: &Running) -> Option<Processes> {
+    let own = i32::try_from(std::process::id()).ok()?;
+    Some(Processes {
+        supervisor: Process::of(own).ok()?,
+        gateway: Process::of(running.gateway.pid).ok()?,
+        init: Process::of(running.init.pid).ok()?,
+    })
+}
+
+/// A pipe that the job may also open through /dev/stdout, whatever its uid:
+/// nobody else has a way to it.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::fs::fchmod(&write, Mode::from_raw_mode(0o666))?;
+    Ok((read, write))
+}
+
+/// /dev/null, for reading and writing.
+///
+/// # Errors
+/// The errno of openat(2).
+pub fn open_null() -> Result<OwnedFd, Errno> {
+    openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// A close-on-exec copy of one of our own 0–2.
+///
+/// # Errors
+/// EBADF when it is closed.
+pub fn own_stdio(fd: rustix::fd::BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+}
+
+/// It is /dev/null: character device 1:3.
+///
+/// # Errors
+/// The errno of fstat(2).
+pub fn is_null(fd: &OwnedFd) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && number == (1, 3))
+}
+
+/// The first of our 0–2 that is a terminal.
+pub fn caller_terminal() -> Option<OwnedFd> {
+    let fds = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let which = terminal::terminals();
+    let first = fds.into_iter().zip(which).find(|(_, terminal)| *terminal)?.0;
+    own_stdio(first).ok()
+}
+
+/// Removes the oldest records while there are as many as are kept, but none of
+/// a sandbox that still has a directory.
+fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
+    let mut records = Vec::new();
+    for entry in rustix::fs::Dir::read_from(all)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().to_str() {
+            if !name.starts_with('.') {
+                records.push(name.to_owned());
+            }
+        }
+    }
+    if records.len() < RECORDS {
+        return Ok(());
+    }
+    let mut aged: Vec<(i64, String)> = Vec::new();
+    for name in records {
+        let stat = rustix::fs::statat(all, name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        aged.push((stat.st_mtime, name));
+    }
+    aged.sort();
+    let surplus = aged.len() + 1 - RECORDS;
+    for (_, name) in aged.into_iter().filter(|(_, name)| !places.sandbox(name).exists()).take(surplus) {
+        sweep::remove_tree(all, &name)?;
+    }
+    Ok(())
+}
