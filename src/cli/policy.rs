@@ -5,7 +5,7 @@
 use crate::cli::policy_file::{Reading, load};
 use crate::policy::diff::{self, Loosening, loosenings};
 use crate::policy::flags::FlagLayer;
-use crate::policy::presets::{DEFAULT, STRICT, names, parse_preset};
+use crate::policy::presets::{DEFAULT, names, parse_preset};
 use crate::policy::{Policy, effective, json_schema, show};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::render::{Colour, one_line, render, to_json};
@@ -210,14 +210,12 @@ fn check(selector: &str, reading: &Reading<'_>, as_json: bool, colour: Colour) -
 }
 
 fn checked(selector: &str, warnings: &[Loosening]) -> String {
-    let selector = one_line(selector);
-    match warnings {
-        [] => format!("ok: {selector} allows nothing beyond `{STRICT}`\n"),
-        warnings => format!(
-            "ok: {selector}; beyond `{STRICT}`,\n{}",
-            diff::to_text(warnings)
-        ),
-    }
+    let lines = diff::to_text(warnings);
+    let warnings: String = lines
+        .lines()
+        .map(|line| format!("warning: {line}\n"))
+        .collect();
+    format!("ok: {}\n{warnings}", one_line(selector))
 }
 
 fn diff(before: &Policy, after: &Policy, as_json: bool) -> Outcome {
@@ -231,5 +229,112 @@ fn diff(before: &Policy, after: &Policy, as_json: bool) -> Outcome {
             after.name, before.name
         )),
         found => Outcome::printed(diff::to_text(found)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        policy: PolicyArgs,
+    }
+
+    fn policy(line: &str) -> Outcome {
+        let words = std::iter::once("policy").chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).unwrap();
+        let reading = Reading::of_caller(Vec::new(), Vec::new(), &["ptrace"]);
+        run(&line.policy.command, &reading, Colour::Never)
+    }
+
+    fn json(line: &str) -> Json {
+        let outcome = policy(line);
+        assert_eq!((outcome.stderr.as_str(), outcome.code), ("", 0), "{line}");
+        serde_json::from_str(&outcome.stdout).unwrap()
+    }
+
+    #[test]
+    fn list_names_the_presets_and_the_default() {
+        let lines = policy("list").stdout;
+        assert!(lines.starts_with("strict     "), "{lines}");
+        assert_eq!(lines.lines().count(), 2);
+        assert_eq!(json("list --json")[1]["default"], true);
+    }
+
+    #[test]
+    fn show_and_origins_print_the_default_unless_told() {
+        assert!(policy("show").stdout.contains("name = \"untrusted\""));
+        assert!(
+            policy("origins strict")
+                .stdout
+                .contains("resources.pids = 128")
+        );
+        assert_eq!(json("show strict --json")["resources"]["memory"], "1G");
+        assert_eq!(json("origins --json")[0]["key"], "ids.mode");
+    }
+
+    #[test]
+    fn check_says_ok_and_warns_or_refuses_with_125() {
+        assert_eq!(policy("check strict").stdout, "ok: strict\n");
+        let loose = policy("check untrusted").stdout;
+        assert!(
+            loose.starts_with("ok: untrusted\nwarning: workspace.access = \"rw\""),
+            "{loose}"
+        );
+        assert!(
+            loose.lines().skip(1).all(|line| line.contains(" allows ")),
+            "{loose}"
+        );
+        let refused = policy("check ./none.toml");
+        assert_eq!((refused.stdout.as_str(), refused.code), ("", 125));
+        assert!(
+            refused
+                .stderr
+                .starts_with("error: cannot read the policy file ./none.toml: ")
+        );
+    }
+
+    #[test]
+    fn check_as_json_keeps_the_exit_code() {
+        let refused = policy("check ./none.toml --json");
+        assert_eq!((refused.stderr.as_str(), refused.code), ("", 125));
+        let report: Json = serde_json::from_str(&refused.stdout).unwrap();
+        assert_eq!(report["ok"], false);
+        assert_eq!(report["diagnostics"][0]["severity"], "error");
+        assert_eq!(json("check strict --json")["warnings"], json!([]));
+    }
+
+    #[test]
+    fn diff_goes_one_way() {
+        let back = policy("diff untrusted strict").stdout;
+        assert_eq!(back, "`strict` allows nothing that `untrusted` does not\n");
+        let forth = json("diff strict untrusted --json");
+        assert_eq!(forth[0]["danger"], "host-writes");
+        let strangers = policy("diff x y");
+        assert_eq!(strangers.code, 125);
+        assert_eq!(strangers.stderr.matches("error: unknown preset").count(), 2);
+    }
+
+    #[test]
+    fn schema_is_json() {
+        assert_eq!(json("schema")["title"], "Cofferdam policy");
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        let command = <Line as clap::CommandFactory>::command();
+        for sub in command.get_subcommands() {
+            let help = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("cofferdam policy {}", sub.get_name())),
+                "{help}"
+            );
+        }
     }
 }

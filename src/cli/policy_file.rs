@@ -1,7 +1,7 @@
 //! [host] Finding and reading the policy that a command names: a preset, or a file.
 
 use crate::policy::Policy;
-use crate::policy::diff::{Loosening, warnings};
+use crate::policy::diff::{Loosening, loosenings};
 use crate::policy::expand::Expansion;
 use crate::policy::flags::FlagLayer;
 use crate::policy::forbidden::{ForbiddenRoot, HostDirectories, roots};
@@ -94,7 +94,7 @@ pub fn load(
         known_calls: reading.known_calls,
     };
     let policy = validate(&layer(raw, flags)?, &surroundings)?;
-    let warnings = warnings(&policy, &Policy::preset(STRICT)?);
+    let warnings = loosenings(&Policy::preset(STRICT)?, &policy);
     Ok(Loaded { policy, warnings })
 }
 
@@ -157,4 +157,107 @@ fn read_bounded(path: &str) -> Result<Vec<u8>, String> {
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A directory of its own for a test, gone with it.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(test: &str) -> Self {
+            let name = format!("cofferdam-policy-{}-{test}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Self(path.canonicalize().unwrap())
+        }
+
+        fn file(&self, name: &str, bytes: &[u8]) -> String {
+            let path = self.0.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.into_os_string().into_string().unwrap()
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn load_it(selector: &str) -> Result<Policy, Diagnostic> {
+        let reading =
+            Reading::of_caller(vec!["/var/lib/cofferdam".into()], Vec::new(), &["ptrace"]);
+        load(selector, &FlagLayer::default(), &reading)
+            .map(|loaded| loaded.policy)
+            .map_err(|mut diagnostics| diagnostics.remove(0))
+    }
+
+    #[test]
+    fn a_slash_or_toml_makes_a_file() {
+        assert!(is_file("./strict") && is_file("ci.toml") && is_file("/etc/x"));
+        assert!(!is_file("strict") && !is_file("toml"));
+    }
+
+    #[test]
+    fn a_preset_is_found_and_a_stranger_gets_the_list() {
+        assert_eq!(load_it("untrusted").unwrap().name, "untrusted");
+        let slip = load_it("untrsted").unwrap_err();
+        assert_eq!(slip.message, "unknown preset `untrsted`");
+        assert_eq!(
+            slip.help.as_deref(),
+            Some("did you mean `untrusted`? the presets are: strict, untrusted")
+        );
+    }
+
+    #[test]
+    fn relative_sources_begin_at_the_file() {
+        let directory = Directory::new("relative");
+        let text = b"schema = 1\n[[filesystem.mount]]\nsource = \"data\"\ntarget = \"/data\"\nwhy = \"x\"\n";
+        let path = directory.file("p.toml", text);
+        let policy = load_it(&path).unwrap();
+        let expected = directory.0.join("data");
+        assert_eq!(Path::new(&policy.filesystem.mounts[0].source), expected);
+    }
+
+    #[test]
+    fn what_is_no_policy_file_is_refused_by_its_cause() {
+        let directory = Directory::new("refused");
+        let pipe = directory.0.join("pipe.toml");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let cases = [
+            (directory.file("a.toml", b"\xff"), "byte 0 is not UTF-8"),
+            (
+                directory.file("b.toml", &vec![b' '; TEXT_MAX + 1]),
+                "it is larger than 1024 KiB",
+            ),
+            (
+                directory.0.display().to_string(),
+                "it is not a regular file",
+            ),
+            (pipe.display().to_string(), "it is not a regular file"),
+            ("/dev/zero".into(), "it is not a regular file"),
+            (
+                format!("{}/none.toml", directory.0.display()),
+                "No such file or directory (os error 2)",
+            ),
+        ];
+        for (path, cause) in cases {
+            let message = load_it(&path).unwrap_err().message;
+            assert_eq!(
+                message,
+                format!("cannot read the policy file {path}: {cause}")
+            );
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! [pure] What one policy allows that another does not, as sentences, most dangerous first.
 //!
-//! Warnings are the same question asked of `strict` and the policy at hand.
+//! The warnings of a policy are what it allows that `strict` does not.
 
 use crate::policy::consequence;
 use crate::policy::document::{Field, Shape};
@@ -163,11 +163,6 @@ pub fn loosenings(before: &Policy, after: &Policy) -> Vec<Loosening> {
     found
 }
 
-/// What `policy` allows beyond `strict`: a sentence for each loosening.
-pub fn warnings(policy: &Policy, strict: &Policy) -> Vec<Loosening> {
-    loosenings(strict, policy)
-}
-
 /// The sentences with their origins, one line each.
 pub fn to_text(loosenings: &[Loosening]) -> String {
     let line = |loosening: &Loosening| match &loosening.origin {
@@ -304,6 +299,10 @@ fn grant(danger: Danger, entry: &Entry<'_>) -> (Danger, String, String) {
                 _ => consequence::of_call(name),
             };
             (danger, format!("{key} with {name}"), allows)
+        }
+        Effective::Text(control) if key == "degrade.allow" => {
+            let what = format!("{key} with {control:?}");
+            (danger, what, consequence::of_control(control))
         }
         Effective::Text(_) if key.starts_with("environment.set.") => {
             (danger, key.clone(), relaxing("environment.set"))

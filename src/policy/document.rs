@@ -185,8 +185,11 @@ impl Reader {
         }
     }
 
-    /// The mistakes so far.
+    /// The mistakes, in the order of the text.
     pub fn finish(mut self) -> Vec<Diagnostic> {
+        let start =
+            |diagnostic: &Diagnostic| diagnostic.place.as_ref().map(|place| place.span.start);
+        self.diagnostics.sort_by_key(start);
         if self.unshown > 0 {
             let message = format!("{} more mistakes are not shown", self.unshown);
             self.diagnostics.push(Diagnostic::error(message));
@@ -196,13 +199,19 @@ impl Reader {
 
     /// Records a mistake at `span`.
     pub fn refuse(&mut self, span: Range<usize>, message: String, help: Option<String>) {
-        if self.diagnostics.len() == SHOWN {
-            self.unshown += 1;
+        if self.is_full() {
             return;
         }
         let mut diagnostic = Diagnostic::error(message).at(self.source.place(span));
         diagnostic.help = help;
         self.diagnostics.push(diagnostic);
+    }
+
+    /// Whether one more mistake is counted and not shown.
+    fn is_full(&mut self) -> bool {
+        let full = self.diagnostics.len() == SHOWN;
+        self.unshown += usize::from(full);
+        full
     }
 
     fn refuse_type(&mut self, node: &Node<'_>, expected: &str) {
@@ -254,20 +263,29 @@ impl Reader {
     }
 
     fn refuse_key(&mut self, name: &str, span: Range<usize>, known: &[&str]) {
+        if self.is_full() {
+            return;
+        }
         let dotted = self.within(name, |reader| reader.dotted());
-        let elsewhere = self
-            .all_keys
-            .iter()
-            .find(|key| key.rsplit('.').next() == Some(name));
         let meant = match nearest(name, known.iter().copied()) {
             Some(near) => Some(self.within(near, |reader| reader.dotted())),
-            None => elsewhere.cloned(),
+            None if self.path.is_empty() => self.in_some_table(name),
+            None => None,
         };
         let help = match meant {
             Some(meant) => format!("the nearest known key is `{meant}`"),
             None => format!("known here: {}", known.join(", ")),
         };
         self.refuse(span, format!("unknown key `{dotted}`"), Some(help));
+    }
+
+    /// A key that was written outside its table.
+    fn in_some_table(&self, name: &str) -> Option<String> {
+        let last = |key: &'_ str| key.rsplit('.').next().map(str::to_owned);
+        let names: Vec<String> = self.all_keys.iter().filter_map(|key| last(key)).collect();
+        let near = nearest(name, names.iter().map(String::as_str))?;
+        let at = names.iter().position(|name| name == near)?;
+        self.all_keys.get(at).cloned()
     }
 
     fn leaf<T: Leaf>(&mut self, node: &Node<'_>) -> Option<Written<T>> {

@@ -36,11 +36,11 @@ pub fn parse(source: Source) -> Result<RawPolicy, Vec<Diagnostic>> {
         vec![Diagnostic::error(message).at(source.place(error.span().unwrap_or(0..0)))]
     })?;
     let mut reader = Reader::new(Arc::clone(&source), dotted_keys());
-    let policy = RawPolicy::read(&Node::document(document.as_table()), &mut reader);
     if !document.contains_key("schema") {
         let help = "add `schema = 1` as the first line".to_owned();
         reader.refuse(0..0, "`schema = 1` is missing".to_owned(), Some(help));
     }
+    let policy = RawPolicy::read(&Node::document(document.as_table()), &mut reader);
     let diagnostics = reader.finish();
     if diagnostics.is_empty() {
         Ok(policy)
