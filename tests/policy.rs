@@ -1,4 +1,9 @@
 //! The policy language from outside: presets, mistakes with their places, layering, goldens.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use cofferdam::policy::Policy;
 use cofferdam::policy::diff::{loosenings, to_text};

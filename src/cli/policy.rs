@@ -2,11 +2,11 @@
 //!
 //! Each command returns what it prints and its exit code; printing is `main`'s.
 
-use crate::cli::policy_file::{Reading, load};
+use crate::cli::policy_file::{Reading, load, warnings};
 use crate::policy::diff::{self, Loosening, loosenings};
 use crate::policy::flags::FlagLayer;
 use crate::policy::presets::{DEFAULT, names, parse_preset};
-use crate::policy::{Policy, effective, json_schema, show};
+use crate::policy::{effective, json_schema, show};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::render::{Colour, one_line, render, to_json};
 use clap::{Args, Subcommand};
@@ -124,8 +124,7 @@ impl Outcome {
 
 /// Runs a `policy` command; `colour` is for diagnostics on standard error.
 pub fn run(command: &PolicyCommand, reading: &Reading<'_>, colour: Colour) -> Outcome {
-    let effective =
-        |selector: &str| load(selector, &FlagLayer::default(), reading).map(|loaded| loaded.policy);
+    let effective = |selector: &str| load(selector, &FlagLayer::default(), reading);
     let outcome = match command {
         PolicyCommand::List { json } => list(*json),
         PolicyCommand::Show { policy, json } => effective(policy).map(|policy| match json {
@@ -142,7 +141,7 @@ pub fn run(command: &PolicyCommand, reading: &Reading<'_>, colour: Colour) -> Ou
             after,
             json,
         } => both(effective(before), effective(after))
-            .map(|(before, after)| diff(&before, &after, *json)),
+            .map(|(from, to)| diff(before, after, &loosenings(&from, &to), *json)),
         PolicyCommand::Schema => Ok(Outcome::json(&json_schema::json_schema())),
     };
     outcome.unwrap_or_else(|diagnostics| Outcome::refused(&diagnostics, colour))
@@ -186,27 +185,25 @@ fn list(as_json: bool) -> Result<Outcome, Vec<Diagnostic>> {
 }
 
 fn check(selector: &str, reading: &Reading<'_>, as_json: bool, colour: Colour) -> Outcome {
-    let loaded = load(selector, &FlagLayer::default(), reading);
-    if as_json {
-        let (mistakes, warnings) = match &loaded {
-            Ok(loaded) => (Vec::new(), loaded.warnings.as_slice()),
-            Err(mistakes) => (mistakes.clone(), [].as_slice()),
-        };
-        let report = json!({
-            "ok": mistakes.is_empty(),
-            "diagnostics": to_json(&mistakes),
-            "warnings": diff::to_json(warnings),
-        });
-        let code = if mistakes.is_empty() { 0 } else { REFUSED };
-        return Outcome {
-            code,
-            ..Outcome::json(&report)
-        };
+    let policy = load(selector, &FlagLayer::default(), reading);
+    let found = policy.and_then(|policy| warnings(&policy));
+    match (found, as_json) {
+        (Ok(warnings), false) => Outcome::printed(checked(selector, &warnings)),
+        (Err(mistakes), false) => Outcome::refused(&mistakes, colour),
+        (Ok(warnings), true) => report(&[], &warnings),
+        (Err(mistakes), true) => Outcome {
+            code: REFUSED,
+            ..report(&mistakes, &[])
+        },
     }
-    match loaded {
-        Ok(loaded) => Outcome::printed(checked(selector, &loaded.warnings)),
-        Err(mistakes) => Outcome::refused(&mistakes, colour),
-    }
+}
+
+fn report(mistakes: &[Diagnostic], warnings: &[Loosening]) -> Outcome {
+    Outcome::json(&json!({
+        "ok": mistakes.is_empty(),
+        "diagnostics": to_json(mistakes),
+        "warnings": diff::to_json(warnings),
+    }))
 }
 
 fn checked(selector: &str, warnings: &[Loosening]) -> String {
@@ -218,15 +215,13 @@ fn checked(selector: &str, warnings: &[Loosening]) -> String {
     format!("ok: {}\n{warnings}", one_line(selector))
 }
 
-fn diff(before: &Policy, after: &Policy, as_json: bool) -> Outcome {
-    let found = loosenings(before, after);
-    if as_json {
-        return Outcome::json(&diff::to_json(&found));
-    }
-    match found.as_slice() {
+fn diff(before: &str, after: &str, found: &[Loosening], as_json: bool) -> Outcome {
+    match found {
+        found if as_json => Outcome::json(&diff::to_json(found)),
         [] => Outcome::printed(format!(
             "`{}` allows nothing that `{}` does not\n",
-            after.name, before.name
+            one_line(after),
+            one_line(before)
         )),
         found => Outcome::printed(diff::to_text(found)),
     }

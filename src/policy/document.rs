@@ -164,7 +164,7 @@ impl<'a> Node<'a> {
 #[derive(Debug)]
 pub struct Reader {
     source: Arc<Source>,
-    all_keys: Vec<String>,
+    all_keys: fn() -> Vec<String>,
     path: Vec<String>,
     diagnostics: Vec<Diagnostic>,
     unshown: usize,
@@ -174,8 +174,8 @@ pub struct Reader {
 const SHOWN: usize = 100;
 
 impl Reader {
-    /// A reader of `source`; `all_keys` are the dotted keys that exist, for advice.
-    pub fn new(source: Arc<Source>, all_keys: Vec<String>) -> Self {
+    /// A reader of `source`; `all_keys` lists the dotted keys that exist, when advice needs them.
+    pub fn new(source: Arc<Source>, all_keys: fn() -> Vec<String>) -> Self {
         Self {
             source,
             all_keys,
@@ -281,11 +281,12 @@ impl Reader {
 
     /// A key that was written outside its table.
     fn in_some_table(&self, name: &str) -> Option<String> {
-        let last = |key: &'_ str| key.rsplit('.').next().map(str::to_owned);
-        let names: Vec<String> = self.all_keys.iter().filter_map(|key| last(key)).collect();
+        let keys = (self.all_keys)();
+        let last = |key: &String| key.rsplit('.').next().map(str::to_owned);
+        let names: Vec<String> = keys.iter().filter_map(last).collect();
         let near = nearest(name, names.iter().map(String::as_str))?;
         let at = names.iter().position(|name| name == near)?;
-        self.all_keys.get(at).cloned()
+        keys.into_iter().nth(at)
     }
 
     fn leaf<T: Leaf>(&mut self, node: &Node<'_>) -> Option<Written<T>> {
