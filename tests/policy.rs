@@ -386,23 +386,29 @@ fn schema_is_required_and_checked() {
 
 #[test]
 fn hostile_texts_are_refused_in_bounded_space() {
-    let deep = format!("schema = 1\na = {}", "[".repeat(100_000));
-    let many: String = (0..50_000)
-        .map(|number| format!("k{number} = 1\n"))
-        .collect();
-    let long = " ".repeat(TEXT_MAX + 1);
-    for text in [
-        deep.as_str(),
-        &many,
-        &long,
-        "\0",
-        "\u{feff}",
-        "= =",
-        "schema = 1\r",
-    ] {
-        let diagnostics = parse(Source::file("p.toml", text)).expect_err("must be refused");
-        assert!(diagnostics.len() <= 101);
-        assert!(render(&diagnostics, Colour::Never).len() < 200_000);
+    let texts = [
+        format!("schema = 1\na = {}", "[".repeat(100_000)),
+        format!("schema = 1\na = {}1{}", "[".repeat(70), "]".repeat(70)),
+        format!("schema = 1\n{}a = 1", "a.".repeat(100_000)),
+        format!("schema = 1\n[{}a]", "a.".repeat(100_000)),
+        format!("schema = 1\nids = {}", "{a=".repeat(100_000)),
+        (0..50_000)
+            .map(|number| format!("k{number} = 1\n"))
+            .collect(),
+        (0..5_000)
+            .map(|_| "[[filesystem.mount]]\n".to_owned())
+            .collect(),
+        " ".repeat(TEXT_MAX + 1),
+        "\0".into(),
+        "= =".into(),
+        "schema = 1\r".into(),
+    ];
+    for text in texts {
+        let diagnostics = read(&text).expect_err("must be refused");
+        let shown = render(&diagnostics, Colour::Never);
+        let start: String = text.chars().take(30).collect();
+        assert!(diagnostics.len() <= 101, "{start}: {}", diagnostics.len());
+        assert!(shown.len() < 200_000, "{start}: {}", shown.len());
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`Leaf`] is a single value. `schema` declares which keys there are.
 
 use crate::source::diagnostic::Diagnostic;
+use crate::source::mistakes::Mistakes;
 use crate::source::nearest::nearest;
 use crate::source::text::{At, Source, Written};
 use serde_json::{Value as Json, json};
@@ -166,12 +167,8 @@ pub struct Reader {
     source: Arc<Source>,
     all_keys: fn() -> Vec<String>,
     path: Vec<String>,
-    diagnostics: Vec<Diagnostic>,
-    unshown: usize,
+    mistakes: Mistakes,
 }
-
-/// More mistakes than anybody reads at once; a hostile file could make a million.
-const SHOWN: usize = 100;
 
 impl Reader {
     /// A reader of `source`; `all_keys` lists the dotted keys that exist, when advice needs them.
@@ -180,38 +177,20 @@ impl Reader {
             source,
             all_keys,
             path: Vec::new(),
-            diagnostics: Vec::new(),
-            unshown: 0,
+            mistakes: Mistakes::default(),
         }
     }
 
-    /// The mistakes, in the order of the text.
-    pub fn finish(mut self) -> Vec<Diagnostic> {
-        let start =
-            |diagnostic: &Diagnostic| diagnostic.place.as_ref().map(|place| place.span.start);
-        self.diagnostics.sort_by_key(start);
-        if self.unshown > 0 {
-            let message = format!("{} more mistakes are not shown", self.unshown);
-            self.diagnostics.push(Diagnostic::error(message));
-        }
-        self.diagnostics
+    /// What was read, if no mistake was found.
+    pub fn finish<T>(self, read: T) -> Result<T, Vec<Diagnostic>> {
+        self.mistakes.or(read)
     }
 
     /// Records a mistake at `span`.
     pub fn refuse(&mut self, span: Range<usize>, message: String, help: Option<String>) {
-        if self.is_full() {
-            return;
-        }
         let mut diagnostic = Diagnostic::error(message).at(self.source.place(span));
         diagnostic.help = help;
-        self.diagnostics.push(diagnostic);
-    }
-
-    /// Whether one more mistake is counted and not shown.
-    fn is_full(&mut self) -> bool {
-        let full = self.diagnostics.len() == SHOWN;
-        self.unshown += usize::from(full);
-        full
+        self.mistakes.push(diagnostic);
     }
 
     fn refuse_type(&mut self, node: &Node<'_>, expected: &str) {
@@ -263,7 +242,7 @@ impl Reader {
     }
 
     fn refuse_key(&mut self, name: &str, span: Range<usize>, known: &[&str]) {
-        if self.is_full() {
+        if !self.mistakes.has_room() {
             return;
         }
         let dotted = self.within(name, |reader| reader.dotted());

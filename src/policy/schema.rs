@@ -41,12 +41,7 @@ pub fn parse(source: Source) -> Result<RawPolicy, Vec<Diagnostic>> {
         reader.refuse(0..0, "`schema = 1` is missing".to_owned(), Some(help));
     }
     let policy = RawPolicy::read(&Node::document(document.as_table()), &mut reader);
-    let diagnostics = reader.finish();
-    if diagnostics.is_empty() {
-        Ok(policy)
-    } else {
-        Err(diagnostics)
-    }
+    reader.finish(policy)
 }
 
 /// Every dotted key, tables' own names left out.

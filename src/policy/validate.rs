@@ -10,6 +10,7 @@ use crate::policy::schema::{RawCall, RawCapability, RawMount, RawPolicy, parse};
 use crate::policy::words::MountAccess;
 use crate::policy::*;
 use crate::source::diagnostic::Diagnostic;
+use crate::source::mistakes::Mistakes;
 use crate::source::nearest::nearest;
 use crate::source::text::{At, Source, Written};
 use flags::FlagLayer;
@@ -32,13 +33,12 @@ pub fn validate(
 ) -> Result<Policy, Vec<Diagnostic>> {
     let mut check = Check {
         surroundings,
-        diagnostics: Vec::new(),
+        mistakes: Mistakes::default(),
     };
     let policy = check.policy(layered);
-    match policy {
-        Some(policy) if check.diagnostics.is_empty() => Ok(policy),
-        _ => Err(check.diagnostics),
-    }
+    // A missing part is always a mistake too, so that `None` cannot come out of `Ok`.
+    let missing = || vec![Diagnostic::error("the policy is incomplete")];
+    check.mistakes.or(policy)?.ok_or_else(missing)
 }
 
 impl Policy {
@@ -67,7 +67,7 @@ impl Policy {
 
 struct Check<'a> {
     surroundings: &'a Surroundings<'a>,
-    diagnostics: Vec<Diagnostic>,
+    mistakes: Mistakes,
 }
 
 impl Check<'_> {
@@ -111,7 +111,7 @@ impl Check<'_> {
             },
             At::Text { .. } => diagnostic,
         };
-        self.diagnostics.push(pointing(named, at));
+        self.mistakes.push(pointing(named, at));
     }
 
     /// A value that `strict` gives if nobody else does.
@@ -123,7 +123,7 @@ impl Check<'_> {
     ) -> Option<Sourced<U>> {
         if written.is_none() {
             let message = format!("`{key}` is set neither by the policy nor by a preset");
-            self.diagnostics.push(Diagnostic::error(message));
+            self.mistakes.push(Diagnostic::error(message));
         }
         written
             .as_ref()
