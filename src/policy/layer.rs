@@ -130,8 +130,10 @@ fn above_ceiling(policy: &RawPolicy, flags: &FlagLayer) -> Option<Diagnostic> {
 
 /// What the flags say, as a policy of their own.
 fn flag_policy(flags: &FlagLayer, mistakes: &mut Mistakes) -> RawPolicy {
-    let mut policy = RawPolicy::default();
-    policy.resources = flag_limits(flags, mistakes);
+    let mut policy = RawPolicy {
+        resources: flag_limits(flags, mistakes),
+        ..RawPolicy::default()
+    };
     policy.network.mode = flags.network.map(|mode| by_flag(Flag::Network, mode));
     for (name, value) in &flags.env {
         let name = keep(mistakes, Flag::Env, text::env_name(name));
