@@ -68,7 +68,7 @@ pub enum PolicyCommand {
     },
     /// Print what the second policy allows that the first does not, most dangerous first.
     #[command(
-        after_help = "Examples:\n  cofferdam policy diff strict untrusted\n  cofferdam policy diff ci.toml.old ./ci.toml --json"
+        after_help = "Examples:\n  cofferdam policy diff strict untrusted\n  cofferdam policy diff untrusted ./ci.toml --json"
     )]
     Diff {
         /// The policy to start from.
