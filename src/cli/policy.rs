@@ -2,11 +2,11 @@
 //!
 //! Each command returns what it prints and its exit code; printing is `main`'s.
 
-use crate::cli::policy_file::{Reading, load};
+use crate::cli::policy_file::{Reading, load, warnings};
 use crate::policy::diff::{self, Loosening, loosenings};
 use crate::policy::flags::FlagLayer;
-use crate::policy::presets::{DEFAULT, STRICT, names, parse_preset};
-use crate::policy::{Policy, effective, json_schema, show};
+use crate::policy::presets::{DEFAULT, names, parse_preset};
+use crate::policy::{effective, json_schema, show};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::render::{Colour, one_line, render, to_json};
 use clap::{Args, Subcommand};
@@ -68,7 +68,7 @@ pub enum PolicyCommand {
     },
     /// Print what the second policy allows that the first does not, most dangerous first.
     #[command(
-        after_help = "Examples:\n  cofferdam policy diff strict untrusted\n  cofferdam policy diff ci.toml.old ./ci.toml --json"
+        after_help = "Examples:\n  cofferdam policy diff strict untrusted\n  cofferdam policy diff untrusted ./ci.toml --json"
     )]
     Diff {
         /// The policy to start from.
@@ -124,8 +124,7 @@ impl Outcome {
 
 /// Runs a `policy` command; `colour` is for diagnostics on standard error.
 pub fn run(command: &PolicyCommand, reading: &Reading<'_>, colour: Colour) -> Outcome {
-    let effective =
-        |selector: &str| load(selector, &FlagLayer::default(), reading).map(|loaded| loaded.policy);
+    let effective = |selector: &str| load(selector, &FlagLayer::default(), reading);
     let outcome = match command {
         PolicyCommand::List { json } => list(*json),
         PolicyCommand::Show { policy, json } => effective(policy).map(|policy| match json {
@@ -142,7 +141,7 @@ pub fn run(command: &PolicyCommand, reading: &Reading<'_>, colour: Colour) -> Ou
             after,
             json,
         } => both(effective(before), effective(after))
-            .map(|(before, after)| diff(&before, &after, *json)),
+            .map(|(from, to)| diff(before, after, &loosenings(&from, &to), *json)),
         PolicyCommand::Schema => Ok(Outcome::json(&json_schema::json_schema())),
     };
     outcome.unwrap_or_else(|diagnostics| Outcome::refused(&diagnostics, colour))
@@ -186,50 +185,152 @@ fn list(as_json: bool) -> Result<Outcome, Vec<Diagnostic>> {
 }
 
 fn check(selector: &str, reading: &Reading<'_>, as_json: bool, colour: Colour) -> Outcome {
-    let loaded = load(selector, &FlagLayer::default(), reading);
-    if as_json {
-        let (mistakes, warnings) = match &loaded {
-            Ok(loaded) => (Vec::new(), loaded.warnings.as_slice()),
-            Err(mistakes) => (mistakes.clone(), [].as_slice()),
-        };
-        let report = json!({
-            "ok": mistakes.is_empty(),
-            "diagnostics": to_json(&mistakes),
-            "warnings": diff::to_json(warnings),
-        });
-        let code = if mistakes.is_empty() { 0 } else { REFUSED };
-        return Outcome {
-            code,
-            ..Outcome::json(&report)
-        };
+    let policy = load(selector, &FlagLayer::default(), reading);
+    let found = policy.and_then(|policy| warnings(&policy));
+    match (found, as_json) {
+        (Ok(warnings), false) => Outcome::printed(checked(selector, &warnings)),
+        (Err(mistakes), false) => Outcome::refused(&mistakes, colour),
+        (Ok(warnings), true) => report(&[], &warnings),
+        (Err(mistakes), true) => Outcome {
+            code: REFUSED,
+            ..report(&mistakes, &[])
+        },
     }
-    match loaded {
-        Ok(loaded) => Outcome::printed(checked(selector, &loaded.warnings)),
-        Err(mistakes) => Outcome::refused(&mistakes, colour),
-    }
+}
+
+fn report(mistakes: &[Diagnostic], warnings: &[Loosening]) -> Outcome {
+    Outcome::json(&json!({
+        "ok": mistakes.is_empty(),
+        "diagnostics": to_json(mistakes),
+        "warnings": diff::to_json(warnings),
+    }))
 }
 
 fn checked(selector: &str, warnings: &[Loosening]) -> String {
-    let selector = one_line(selector);
-    match warnings {
-        [] => format!("ok: {selector} allows nothing beyond `{STRICT}`\n"),
-        warnings => format!(
-            "ok: {selector}; beyond `{STRICT}`,\n{}",
-            diff::to_text(warnings)
-        ),
+    let lines = diff::to_text(warnings);
+    let warnings: String = lines
+        .lines()
+        .map(|line| format!("warning: {line}\n"))
+        .collect();
+    format!("ok: {}\n{warnings}", one_line(selector))
+}
+
+fn diff(before: &str, after: &str, found: &[Loosening], as_json: bool) -> Outcome {
+    match found {
+        found if as_json => Outcome::json(&diff::to_json(found)),
+        [] => Outcome::printed(format!(
+            "`{}` allows nothing that `{}` does not\n",
+            one_line(after),
+            one_line(before)
+        )),
+        found => Outcome::printed(diff::to_text(found)),
     }
 }
 
-fn diff(before: &Policy, after: &Policy, as_json: bool) -> Outcome {
-    let found = loosenings(before, after);
-    if as_json {
-        return Outcome::json(&diff::to_json(&found));
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        policy: PolicyArgs,
     }
-    match found.as_slice() {
-        [] => Outcome::printed(format!(
-            "`{}` allows nothing that `{}` does not\n",
-            after.name, before.name
-        )),
-        found => Outcome::printed(diff::to_text(found)),
+
+    fn policy(line: &str) -> Outcome {
+        let words = std::iter::once("policy").chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).unwrap();
+        let reading = Reading::of_caller(Vec::new(), Vec::new(), &["ptrace"]);
+        run(&line.policy.command, &reading, Colour::Never)
+    }
+
+    fn json(line: &str) -> Json {
+        let outcome = policy(line);
+        assert_eq!((outcome.stderr.as_str(), outcome.code), ("", 0), "{line}");
+        serde_json::from_str(&outcome.stdout).unwrap()
+    }
+
+    #[test]
+    fn list_names_the_presets_and_the_default() {
+        let lines = policy("list").stdout;
+        assert!(lines.starts_with("strict     "), "{lines}");
+        assert_eq!(lines.lines().count(), 2);
+        assert_eq!(json("list --json")[1]["default"], true);
+    }
+
+    #[test]
+    fn show_and_origins_print_the_default_unless_told() {
+        assert!(policy("show").stdout.contains("name = \"untrusted\""));
+        assert!(
+            policy("origins strict")
+                .stdout
+                .contains("resources.pids = 128")
+        );
+        assert_eq!(json("show strict --json")["resources"]["memory"], "1G");
+        assert_eq!(json("origins --json")[0]["key"], "ids.mode");
+    }
+
+    #[test]
+    fn check_says_ok_and_warns_or_refuses_with_125() {
+        assert_eq!(policy("check strict").stdout, "ok: strict\n");
+        let loose = policy("check untrusted").stdout;
+        assert!(
+            loose.starts_with("ok: untrusted\nwarning: workspace.access = \"rw\""),
+            "{loose}"
+        );
+        assert!(
+            loose.lines().skip(1).all(|line| line.contains(" allows ")),
+            "{loose}"
+        );
+        let refused = policy("check ./none.toml");
+        assert_eq!((refused.stdout.as_str(), refused.code), ("", 125));
+        assert!(
+            refused
+                .stderr
+                .starts_with("error: cannot read the policy file ./none.toml: ")
+        );
+    }
+
+    #[test]
+    fn check_as_json_keeps_the_exit_code() {
+        let refused = policy("check ./none.toml --json");
+        assert_eq!((refused.stderr.as_str(), refused.code), ("", 125));
+        let report: Json = serde_json::from_str(&refused.stdout).unwrap();
+        assert_eq!(report["ok"], false);
+        assert_eq!(report["diagnostics"][0]["severity"], "error");
+        assert_eq!(json("check strict --json")["warnings"], json!([]));
+    }
+
+    #[test]
+    fn diff_goes_one_way() {
+        let back = policy("diff untrusted strict").stdout;
+        assert_eq!(back, "`strict` allows nothing that `untrusted` does not\n");
+        let forth = json("diff strict untrusted --json");
+        assert_eq!(forth[0]["danger"], "host-writes");
+        let strangers = policy("diff x y");
+        assert_eq!(strangers.code, 125);
+        assert_eq!(strangers.stderr.matches("error: unknown preset").count(), 2);
+    }
+
+    #[test]
+    fn schema_is_json() {
+        assert_eq!(json("schema")["title"], "Cofferdam policy");
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        let command = <Line as clap::CommandFactory>::command();
+        for sub in command.get_subcommands() {
+            let help = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("cofferdam policy {}", sub.get_name())),
+                "{help}"
+            );
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! [host] Finding and reading the policy that a command names: a preset, or a file.
 
-use crate::policy::Policy;
-use crate::policy::diff::{Loosening, warnings};
+use crate::policy::diff::{Loosening, loosenings};
 use crate::policy::expand::Expansion;
 use crate::policy::flags::FlagLayer;
 use crate::policy::forbidden::{ForbiddenRoot, HostDirectories, roots};
@@ -9,6 +8,7 @@ use crate::policy::layer::layer;
 use crate::policy::presets::{self, STRICT};
 use crate::policy::schema::{RawPolicy, TEXT_MAX, parse};
 use crate::policy::validate::{Surroundings, validate};
+use crate::policy::{MountGrant, Policy};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::text::Source;
 use std::fs::{File, OpenOptions};
@@ -64,15 +64,6 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// A policy that was found and is valid.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The policy, flags laid over it.
-    pub policy: Policy,
-    /// What it allows beyond `strict`, most dangerous first.
-    pub warnings: Vec<Loosening>,
-}
-
 /// Finds, reads and checks the policy called `selector`, with `flags` laid over it.
 ///
 /// A selector with a slash, or that ends in `.toml`, is a file; any other is a preset.
@@ -80,7 +71,7 @@ pub fn load(
     selector: &str,
     flags: &FlagLayer,
     reading: &Reading<'_>,
-) -> Result<Loaded, Vec<Diagnostic>> {
+) -> Result<Policy, Vec<Diagnostic>> {
     let mut expansion = reading.expansion.clone();
     let raw = if is_file(selector) {
         expansion.file_dir = directory_of(selector);
@@ -93,9 +84,42 @@ pub fn load(
         forbidden: &reading.forbidden,
         known_calls: reading.known_calls,
     };
-    let policy = validate(&layer(raw, flags)?, &surroundings)?;
-    let warnings = warnings(&policy, &Policy::preset(STRICT)?);
-    Ok(Loaded { policy, warnings })
+    validate(&layer(raw, flags)?, &surroundings)
+}
+
+/// What `policy` allows beyond `strict`, most dangerous first.
+pub fn warnings(policy: &Policy) -> Result<Vec<Loosening>, Vec<Diagnostic>> {
+    Ok(loosenings(&Policy::preset(STRICT)?, policy))
+}
+
+/// Mount sources that do not exist or are not named by their own path.
+///
+/// Asked before a start, not by `policy check`: a policy may be written on
+/// another host. A symbolic link in a source would let whoever owns it choose
+/// what is mounted, so the path it leads to must be named; whoever mounts
+/// opens the source without following links.
+pub fn unusable_sources(policy: &Policy) -> Vec<Diagnostic> {
+    let mounts = policy.filesystem.mounts.iter();
+    mounts.filter_map(unusable_source).collect()
+}
+
+fn unusable_source(mount: &MountGrant) -> Option<Diagnostic> {
+    let (source, origin) = (&mount.source, &mount.origin);
+    let refuse = |cause: &str, help: String| {
+        let message = format!("cannot mount {source} ({origin}): {cause}");
+        Some(Diagnostic::error(message).with_help(help))
+    };
+    match Path::new(source).canonicalize() {
+        Ok(resolved) if resolved == Path::new(source) => None,
+        Ok(resolved) => refuse(
+            "its path goes through a symbolic link",
+            format!("if that is what you mean, name {}", resolved.display()),
+        ),
+        Err(error) => refuse(
+            &error.to_string(),
+            "make it, or remove the mount".to_owned(),
+        ),
+    }
 }
 
 /// Whether a selector names a file and not a preset.
@@ -157,4 +181,130 @@ fn read_bounded(path: &str) -> Result<Vec<u8>, String> {
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A directory of its own for a test, gone with it.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(test: &str) -> Self {
+            let name = format!("cofferdam-policy-{}-{test}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Self(path.canonicalize().unwrap())
+        }
+
+        fn file(&self, name: &str, bytes: &[u8]) -> String {
+            let path = self.0.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.into_os_string().into_string().unwrap()
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn load_it(selector: &str) -> Result<Policy, Diagnostic> {
+        let reading =
+            Reading::of_caller(vec!["/var/lib/cofferdam".into()], Vec::new(), &["ptrace"]);
+        load(selector, &FlagLayer::default(), &reading)
+            .map_err(|mut diagnostics| diagnostics.remove(0))
+    }
+
+    #[test]
+    fn a_slash_or_toml_makes_a_file() {
+        assert!(is_file("./strict") && is_file("ci.toml") && is_file("/etc/x"));
+        assert!(!is_file("strict") && !is_file("toml"));
+    }
+
+    #[test]
+    fn a_preset_is_found_and_a_stranger_gets_the_list() {
+        assert_eq!(load_it("untrusted").unwrap().name, "untrusted");
+        let slip = load_it("untrsted").unwrap_err();
+        assert_eq!(slip.message, "unknown preset `untrsted`");
+        assert_eq!(
+            slip.help.as_deref(),
+            Some("did you mean `untrusted`? the presets are: strict, untrusted")
+        );
+    }
+
+    #[test]
+    fn relative_sources_begin_at_the_file() {
+        let directory = Directory::new("relative");
+        let text = b"schema = 1\n[[filesystem.mount]]\nsource = \"data\"\ntarget = \"/data\"\nwhy = \"x\"\n";
+        let path = directory.file("p.toml", text);
+        let policy = load_it(&path).unwrap();
+        let expected = directory.0.join("data");
+        assert_eq!(Path::new(&policy.filesystem.mounts[0].source), expected);
+    }
+
+    #[test]
+    fn a_source_must_exist_under_its_own_name() {
+        let directory = Directory::new("sources");
+        let text = b"schema = 1\nfilesystem.mount = [{ source = \"data\", target = \"/data\", why = \"x\" }]\n";
+        let path = directory.file("p.toml", text);
+        let policy = load_it(&path).unwrap();
+        let cause = || unusable_sources(&policy).first().map(ToString::to_string);
+        let data = directory.0.join("data");
+        let named = format!("cannot mount {} ({path}:2): ", data.display());
+        assert_eq!(
+            cause(),
+            Some(format!("{named}No such file or directory (os error 2)"))
+        );
+        std::os::unix::fs::symlink("/", &data).unwrap();
+        assert_eq!(
+            cause(),
+            Some(format!("{named}its path goes through a symbolic link"))
+        );
+        std::fs::remove_file(&data).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        assert_eq!(cause(), None);
+    }
+
+    #[test]
+    fn what_is_no_policy_file_is_refused_by_its_cause() {
+        let directory = Directory::new("refused");
+        let pipe = directory.0.join("pipe.toml");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let cases = [
+            (directory.file("a.toml", b"\xff"), "byte 0 is not UTF-8"),
+            (
+                directory.file("b.toml", &vec![b' '; TEXT_MAX + 1]),
+                "it is larger than 1024 KiB",
+            ),
+            (
+                directory.0.display().to_string(),
+                "it is not a regular file",
+            ),
+            (pipe.display().to_string(), "it is not a regular file"),
+            ("/dev/zero".into(), "it is not a regular file"),
+            (
+                format!("{}/none.toml", directory.0.display()),
+                "No such file or directory (os error 2)",
+            ),
+        ];
+        for (path, cause) in cases {
+            let message = load_it(&path).unwrap_err().message;
+            assert_eq!(
+                message,
+                format!("cannot read the policy file {path}: {cause}")
+            );
+        }
+    }
 }

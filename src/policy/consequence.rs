@@ -1,6 +1,8 @@
-//! [pure] What granting a single system call or capability hands to a job, where that is more than code to reach.
+//! [pure] What a single grant hands to a job: a system call, a capability, a control that may be weaker.
 
 use crate::linux::capability::Capability;
+use crate::policy::Control;
+use crate::policy::words::Word;
 
 /// Calls whose grant needs a sentence of its own: names, and what follows "allows the job to".
 const CALLS: &[(&[&str], &str)] = &[
@@ -91,6 +93,7 @@ pub fn of_capability(name: &str) -> String {
         Some(Capability::DAC_OVERRIDE | Capability::DAC_READ_SEARCH) => {
             "pass over the modes of files whose owner is one of its ids"
         }
+        Some(Capability::KILL) => "signal any process of the sandbox",
         Some(Capability::SETUID | Capability::SETGID) => "take on any of its ids",
         Some(Capability::CHOWN | Capability::FOWNER | Capability::FSETID) => {
             "change owners and modes of files whose owner is one of its ids"
@@ -98,6 +101,20 @@ pub fn of_capability(name: &str) -> String {
         Some(_) | None => "reach kernel code that asks for this capability",
     };
     format!("the job to {allows}")
+}
+
+/// What it allows that the control of this name may be weaker.
+pub fn of_control(name: &str) -> String {
+    match Control::from_word(name) {
+        Ok(Control::Cgroup) => {
+            "a start without a memory limit and with weaker cpu and process limits"
+        }
+        Ok(Control::Landlock) => "a start without rights that only a newer Landlock can take away",
+        Ok(Control::Groups) => "the job to keep the caller's supplementary groups",
+        Ok(Control::Disk) => "the job to fill the disk between two looks at its size",
+        Err(_) => "a start with a weaker control",
+    }
+    .to_owned()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! [pure] What one policy allows that another does not, as sentences, most dangerous first.
 //!
-//! Warnings are the same question asked of `strict` and the policy at hand.
+//! The warnings of a policy are what it allows that `strict` does not.
 
 use crate::policy::consequence;
 use crate::policy::document::{Field, Shape};
@@ -163,11 +163,6 @@ pub fn loosenings(before: &Policy, after: &Policy) -> Vec<Loosening> {
     found
 }
 
-/// What `policy` allows beyond `strict`: a sentence for each loosening.
-pub fn warnings(policy: &Policy, strict: &Policy) -> Vec<Loosening> {
-    loosenings(strict, policy)
-}
-
 /// The sentences with their origins, one line each.
 pub fn to_text(loosenings: &[Loosening]) -> String {
     let line = |loosening: &Loosening| match &loosening.origin {
@@ -305,6 +300,10 @@ fn grant(danger: Danger, entry: &Entry<'_>) -> (Danger, String, String) {
             };
             (danger, format!("{key} with {name}"), allows)
         }
+        Effective::Text(control) if key == "degrade.allow" => {
+            let what = format!("{key} with {control:?}");
+            (danger, what, consequence::of_control(control))
+        }
         Effective::Text(_) if key.starts_with("environment.set.") => {
             (danger, key.clone(), relaxing("environment.set"))
         }
@@ -359,4 +358,153 @@ fn relaxing(key: &str) -> String {
         .map_or("", |(_, allows)| allows)
         .trim_end_matches('.')
         .to_owned()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::policy::expand::Expansion;
+    use crate::policy::flags::FlagLayer;
+    use crate::policy::schema::dotted_keys;
+    use crate::policy::validate::Surroundings;
+    use crate::source::text::Source;
+
+    fn policy(text: &str) -> Policy {
+        let surroundings = Surroundings {
+            expansion: &Expansion::default(),
+            forbidden: &[],
+            known_calls: &["ptrace", "read"],
+        };
+        let text = format!("schema = 1\n{text}");
+        Policy::read(
+            Source::file("p.toml", &text),
+            &FlagLayer::default(),
+            &surroundings,
+        )
+        .unwrap()
+    }
+
+    /// The sentences about going from one text to another, both on `strict`.
+    fn sentences(before: &str, after: &str) -> Vec<String> {
+        let found = loosenings(&policy(before), &policy(after));
+        found.iter().map(Loosening::sentence).collect()
+    }
+
+    #[test]
+    fn every_key_has_a_rule_and_a_sentence() {
+        let ruled = |key: &str| {
+            RULES
+                .iter()
+                .any(|(rule, _, _)| key == *rule || key.starts_with(&format!("{rule}.")))
+        };
+        let of_the_file = ["schema", "name", "description", "extends"];
+        for key in dotted_keys() {
+            assert!(ruled(&key) || of_the_file.contains(&key.as_str()), "{key}");
+        }
+        for (key, _, rule) in RULES {
+            assert_eq!(
+                relaxing(key).is_empty(),
+                matches!(rule, Rule::Never),
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_looser_value_makes_one_sentence_and_its_way_back_none() {
+        let steps = [
+            ("ids.mode = 'exclusive'", "ids.mode = 'subuid'"),
+            ("ids.mode = 'subuid'", "ids.mode = 'caller'"),
+            ("ids.exclusive_size = 2", "ids.exclusive_size = 3"),
+            ("workspace.access = 'ro'", "workspace.access = 'copy'"),
+            ("workspace.protected = ['a']", ""),
+            ("", "filesystem.rootfs = 'overlay'"),
+            ("filesystem.tmp = '1M'", "filesystem.tmp = '2M'"),
+            ("filesystem.masked = ['/a']", ""),
+            ("landlock.minimum_abi = 3", "landlock.minimum_abi = 2"),
+            ("", "syscalls.profile = 'job'"),
+            ("", "syscalls.allow = [{ name = 'ptrace', why = 'x' }]"),
+            ("syscalls.deny = ['read']", ""),
+            (
+                "syscalls.on_denied = 'kill'",
+                "syscalls.on_denied = 'errno'",
+            ),
+            (
+                "syscalls.on_denied = 'errno'",
+                "syscalls.on_denied = 'record'",
+            ),
+            ("", "capabilities.keep = [{ name = 'NET_RAW', why = 'x' }]"),
+            ("", "environment.pass = ['CI']"),
+            ("environment.pass = ['CI_A']", "environment.pass = ['CI_*']"),
+            ("environment.set.A = 'x'", "environment.set.A = 'y'"),
+            ("resources.memory = '1G'", "resources.memory = 'unlimited'"),
+            ("resources.cpus = 0.5", "resources.cpus = 1"),
+            ("resources.pids = 1", "resources.pids = 2"),
+            ("resources.disk = '1G'", "resources.disk = '1.5G'"),
+            ("resources.timeout = '1s'", "resources.timeout = '1m'"),
+            ("", "degrade.allow = ['cgroup']"),
+            ("flags.allow = ['env']", "flags.allow = ['env', 'memory']"),
+            ("flags.allow = []", ""),
+        ];
+        for (before, after) in steps {
+            assert_eq!(sentences(before, after).len(), 1, "{before} -> {after}");
+            let back = usize::from(after.contains("set.A"));
+            assert_eq!(sentences(after, before).len(), back, "{after} -> {before}");
+            assert!(sentences(after, after).is_empty(), "{after}");
+        }
+    }
+
+    #[test]
+    fn sentences_say_what_where_and_the_consequence() {
+        assert_eq!(
+            sentences("", "syscalls.allow = [{ name = 'ptrace', why = 'gdb' }]"),
+            [
+                "syscalls.allow with ptrace allows the job to read and change any other process of the sandbox"
+            ]
+        );
+        assert_eq!(
+            sentences("", "environment.set.A = 'secret'"),
+            ["environment.set.A allows the job to read these values"]
+        );
+        assert_eq!(
+            sentences("flags.allow = []", ""),
+            ["no flags.allow allows the caller to change values that the policy's author fixed"]
+        );
+    }
+
+    #[test]
+    fn a_mount_covers_what_lies_in_it_with_no_more_access() {
+        let mount = |source: &str, access: &str| {
+            format!(
+                "filesystem.mount = [{{ source = '{source}', target = '/m', access = '{access}', why = 'x' }}]"
+            )
+        };
+        assert!(sentences(&mount("/srv", "rw"), &mount("/srv/a", "ro")).is_empty());
+        assert_eq!(
+            sentences(&mount("/srv/a", "ro"), &mount("/srv", "ro")),
+            ["filesystem.mount of /m (ro) allows the job to read the host's /srv"]
+        );
+        assert_eq!(
+            sentences(&mount("/srv", "ro"), &mount("/srv", "rw")),
+            ["filesystem.mount of /m (rw) allows the job to read and change the host's /srv"]
+        );
+    }
+
+    #[test]
+    fn the_most_dangerous_comes_first() {
+        let after = "resources.pids = 'unlimited'\nsyscalls.profile = 'job'\nworkspace.access = 'rw'\nids.mode = 'caller'";
+        let found = loosenings(&policy(""), &policy(after));
+        let dangers: Vec<&str> = found.iter().map(|found| found.danger.name()).collect();
+        assert_eq!(
+            dangers,
+            ["host-writes", "shared-ids", "kernel", "resources"]
+        );
+        let origins: Vec<String> = found
+            .iter()
+            .flat_map(|found| &found.origin)
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(origins, ["p.toml:4", "p.toml:5", "p.toml:3", "p.toml:2"]);
+    }
 }

@@ -4,6 +4,7 @@
 //! [`Leaf`] is a single value. `schema` declares which keys there are.
 
 use crate::source::diagnostic::Diagnostic;
+use crate::source::mistakes::Mistakes;
 use crate::source::nearest::nearest;
 use crate::source::text::{At, Source, Written};
 use serde_json::{Value as Json, json};
@@ -164,45 +165,32 @@ impl<'a> Node<'a> {
 #[derive(Debug)]
 pub struct Reader {
     source: Arc<Source>,
-    all_keys: Vec<String>,
+    all_keys: fn() -> Vec<String>,
     path: Vec<String>,
-    diagnostics: Vec<Diagnostic>,
-    unshown: usize,
+    mistakes: Mistakes,
 }
 
-/// More mistakes than anybody reads at once; a hostile file could make a million.
-const SHOWN: usize = 100;
-
 impl Reader {
-    /// A reader of `source`; `all_keys` are the dotted keys that exist, for advice.
-    pub fn new(source: Arc<Source>, all_keys: Vec<String>) -> Self {
+    /// A reader of `source`; `all_keys` lists the dotted keys that exist, when advice needs them.
+    pub fn new(source: Arc<Source>, all_keys: fn() -> Vec<String>) -> Self {
         Self {
             source,
             all_keys,
             path: Vec::new(),
-            diagnostics: Vec::new(),
-            unshown: 0,
+            mistakes: Mistakes::default(),
         }
     }
 
-    /// The mistakes so far.
-    pub fn finish(mut self) -> Vec<Diagnostic> {
-        if self.unshown > 0 {
-            let message = format!("{} more mistakes are not shown", self.unshown);
-            self.diagnostics.push(Diagnostic::error(message));
-        }
-        self.diagnostics
+    /// What was read, if no mistake was found.
+    pub fn finish<T>(self, read: T) -> Result<T, Vec<Diagnostic>> {
+        self.mistakes.or(read)
     }
 
     /// Records a mistake at `span`.
     pub fn refuse(&mut self, span: Range<usize>, message: String, help: Option<String>) {
-        if self.diagnostics.len() == SHOWN {
-            self.unshown += 1;
-            return;
-        }
         let mut diagnostic = Diagnostic::error(message).at(self.source.place(span));
         diagnostic.help = help;
-        self.diagnostics.push(diagnostic);
+        self.mistakes.push(diagnostic);
     }
 
     fn refuse_type(&mut self, node: &Node<'_>, expected: &str) {
@@ -254,20 +242,30 @@ impl Reader {
     }
 
     fn refuse_key(&mut self, name: &str, span: Range<usize>, known: &[&str]) {
+        if !self.mistakes.has_room() {
+            return;
+        }
         let dotted = self.within(name, |reader| reader.dotted());
-        let elsewhere = self
-            .all_keys
-            .iter()
-            .find(|key| key.rsplit('.').next() == Some(name));
         let meant = match nearest(name, known.iter().copied()) {
             Some(near) => Some(self.within(near, |reader| reader.dotted())),
-            None => elsewhere.cloned(),
+            None if self.path.is_empty() => self.in_some_table(name),
+            None => None,
         };
         let help = match meant {
             Some(meant) => format!("the nearest known key is `{meant}`"),
             None => format!("known here: {}", known.join(", ")),
         };
         self.refuse(span, format!("unknown key `{dotted}`"), Some(help));
+    }
+
+    /// A key that was written outside its table.
+    fn in_some_table(&self, name: &str) -> Option<String> {
+        let keys = (self.all_keys)();
+        let last = |key: &String| key.rsplit('.').next().map(str::to_owned);
+        let names: Vec<String> = keys.iter().filter_map(last).collect();
+        let near = nearest(name, names.iter().map(String::as_str))?;
+        let at = names.iter().position(|name| name == near)?;
+        keys.into_iter().nth(at)
     }
 
     fn leaf<T: Leaf>(&mut self, node: &Node<'_>) -> Option<Written<T>> {

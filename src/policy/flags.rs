@@ -1,6 +1,13 @@
 //! [pure] What the command line adds to a policy: the last layer, and its own reason.
 
-use crate::policy::{Access, NetworkMode, words::Word};
+use crate::policy::leaf::UNLIMITED;
+use crate::policy::text::{TextError, absolute_path, env_name, env_value, size};
+use crate::policy::words::Word;
+use crate::policy::{Access, NetworkMode};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::mistakes::Mistakes;
+use crate::source::text::Source;
+use std::str::FromStr;
 
 /// A flag of `run` that `[flags] allow` may limit, by its long name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +123,91 @@ impl FlagLayer {
     }
 }
 
+/// Reads a limit: the word `unlimited`, or what `read` reads.
+pub fn limit<T, E>(text: &str, read: impl Fn(&str) -> Result<T, E>) -> Result<Limit<T>, E> {
+    match text {
+        UNLIMITED => Ok(None),
+        text => read(text).map(Some),
+    }
+}
+
+fn refuse(text: &str, expected: &'static str, cause: &str) -> TextError {
+    TextError {
+        text: text.to_owned(),
+        expected,
+        cause: cause.to_owned(),
+    }
+}
+
+impl FromStr for MountFlag {
+    type Err = TextError;
+
+    /// The suffix is read from the right, and the target begins at the last `=/`.
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let (paths, writable) = match text.rsplit_once(':') {
+            Some((paths, "rw")) => (paths, true),
+            Some((paths, "ro")) => (paths, false),
+            _ => (text, false),
+        };
+        let (source, target) = paths
+            .rsplit_once("=/")
+            .filter(|(source, _)| !source.is_empty())
+            .ok_or_else(|| refuse(text, "a mount", "write SOURCE=/TARGET or SOURCE=/TARGET:rw"))?;
+        Ok(Self {
+            source: source.to_owned(),
+            target: absolute_path(&format!("/{target}"))?,
+            writable,
+        })
+    }
+}
+
+impl FromStr for TmpfsFlag {
+    type Err = TextError;
+
+    /// What follows the last `:` is the size.
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let (target, bytes) = match text.rsplit_once(':') {
+            Some((target, bytes)) => (target, Some(size(bytes)?)),
+            None => (text, None),
+        };
+        Ok(Self {
+            target: absolute_path(target)?,
+            size: bytes,
+        })
+    }
+}
+
+/// `NAME=VALUE`, as `--env` takes it.
+pub fn variable(text: &str) -> Result<(String, String), TextError> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| refuse(text, "a variable", "write NAME=VALUE"))?;
+    Ok((env_name(name)?, env_value(value)?))
+}
+
+/// The variables of an `--env-file`: a `NAME=VALUE` on each line, taken literally; empty lines and those that begin with `#` are skipped.
+pub fn variables(file: &Source) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
+    let mut mistakes = Mistakes::default();
+    let mut variables = Vec::new();
+    let mut start = 0;
+    for line in file.text().split_inclusive('\n') {
+        let said = line.trim_end_matches(['\n', '\r']);
+        if !said.is_empty() && !said.starts_with('#') {
+            match variable(said) {
+                Ok(variable) => variables.push(variable),
+                Err(error) => {
+                    let place = file.place(start..start + said.len());
+                    mistakes.push(Diagnostic::error(error.to_string()).at(place));
+                }
+            }
+        }
+        start += line.len();
+    }
+    mistakes.or(variables)
+}
+
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -131,5 +222,55 @@ mod tests {
         };
         assert_eq!(flags.given(), [Flag::Rootfs, Flag::Env, Flag::Memory]);
         assert_eq!(Flag::Memory.typed(), "--memory");
+    }
+
+    #[test]
+    fn mounts_read_from_the_right() {
+        let mount = |text: &str| text.parse::<MountFlag>();
+        let read = |text: &str| {
+            mount(text)
+                .map(|m| (m.source, m.target, m.writable))
+                .unwrap()
+        };
+        assert_eq!(read("/a=/b"), ("/a".into(), "/b".into(), false));
+        assert_eq!(read("a=b:c=/d:rw"), ("a=b:c".into(), "/d".into(), true));
+        assert_eq!(read("/a=/b:ro"), ("/a".into(), "/b".into(), false));
+        for text in ["", "/a", "=/b", "/a=b", "/a=/../b", "/a=/b\n"] {
+            assert!(mount(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_may_have_a_size() {
+        let read = |text: &str| text.parse::<TmpfsFlag>().map(|t| (t.target, t.size));
+        assert_eq!(read("/t"), Ok(("/t".into(), None)));
+        assert_eq!(read("/t:1K"), Ok(("/t".into(), Some(1024))));
+        assert!(read("t").is_err() && read("/t:x").is_err() && read("/t:").is_err());
+    }
+
+    #[test]
+    fn a_limit_may_be_lifted() {
+        assert_eq!(limit("unlimited", size), Ok(None));
+        assert_eq!(limit("1K", size), Ok(Some(1024)));
+        assert!(limit("none", size).is_err());
+    }
+
+    #[test]
+    fn variables_come_from_lines() {
+        assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
+        let file = |text: &str| variables(&Source::file("env", text));
+        let read = file("# x\n\nA=1\r\nB= 'two' \nA=3").unwrap();
+        let read: Vec<(&str, &str)> = read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(read, [("A", "1"), ("B", " 'two' "), ("A", "3")]);
+        let mistakes = file("A=1\nB\nC C=2\n").unwrap_err();
+        let spans: Vec<_> = mistakes
+            .iter()
+            .map(|m| m.place.as_ref().unwrap().span.clone())
+            .collect();
+        assert_eq!(spans, [4..5, 6..11]);
+        assert_eq!(
+            mistakes[0].message,
+            "\"B\" is not a variable: write NAME=VALUE"
+        );
     }
 }

@@ -4,16 +4,18 @@
 //! keeps the place where it was written.
 
 use crate::policy::document::Field;
-use crate::policy::flags::{Flag, FlagLayer, TmpfsFlag};
+use crate::policy::flags::{Flag, FlagLayer, Limit, MountFlag, TmpfsFlag};
 use crate::policy::leaf::{
     AbsolutePath, EnvName, EnvValue, HostPath, Limited, MilliCpus, Seconds, Sentence, Size, Whole,
 };
 use crate::policy::presets::{STRICT, parse_preset, unknown};
-use crate::policy::schema::{RawMount, RawPolicy};
+use crate::policy::schema::{RawMount, RawPolicy, RawResources};
 use crate::policy::text;
 use crate::policy::words::{MountAccess, Word};
 use crate::source::diagnostic::Diagnostic;
+use crate::source::mistakes::Mistakes;
 use crate::source::text::{At, Written};
+use std::fmt::Display;
 
 /// The most `extends` that may follow each other.
 pub const CHAIN_MAX: usize = 3;
@@ -34,19 +36,15 @@ pub fn layer(policy: RawPolicy, flags: &FlagLayer) -> Result<Layered, Vec<Diagno
     while let Some(later) = layers.pop() {
         layered.policy.layer(later);
     }
-    let mut diagnostics = refused_flags(&layered.policy, flags);
-    diagnostics.extend(above_ceiling(&layered.policy, flags));
-    match flag_policy(flags) {
-        Ok(later) => layered.policy.layer(later),
-        Err(mistakes) => diagnostics.extend(mistakes),
+    let mut mistakes = Mistakes::default();
+    refuse_flags(&layered.policy, flags, &mut mistakes);
+    if let Some(diagnostic) = above_ceiling(&layered.policy, flags) {
+        mistakes.push(diagnostic);
     }
+    layered.policy.layer(flag_policy(flags, &mut mistakes));
     let tmpfs = flags.tmpfs.iter().cloned();
     layered.tmpfs = tmpfs.map(|tmpfs| by_flag(Flag::Tmpfs, tmpfs)).collect();
-    if diagnostics.is_empty() {
-        Ok(layered)
-    } else {
-        Err(diagnostics)
-    }
+    mistakes.or(layered)
 }
 
 /// `policy` and what it stands on, down to `strict`.
@@ -92,28 +90,22 @@ fn by_flag<T>(flag: Flag, value: T) -> Written<T> {
 }
 
 /// Flags that `[flags] allow` does not name.
-fn refused_flags(policy: &RawPolicy, flags: &FlagLayer) -> Vec<Diagnostic> {
+fn refuse_flags(policy: &RawPolicy, flags: &FlagLayer, mistakes: &mut Mistakes) {
     let Some(allowed) = &policy.flags.allow.0 else {
-        return Vec::new();
+        return;
     };
     let names: Vec<&str> = allowed.value.iter().map(|flag| flag.value.word()).collect();
     let known = match names.as_slice() {
         [] => "the policy allows no flag".to_owned(),
         names => format!("the policy allows: {}", names.join(", ")),
     };
-    let refused = flags
-        .given()
-        .into_iter()
-        .filter(|flag| !names.contains(&flag.word()));
-    refused
-        .map(|flag| {
+    for flag in flags.given() {
+        if !names.contains(&flag.word()) {
             let message = format!("this policy does not let a caller use {}", flag.typed());
-            pointing(
-                Diagnostic::error(message).with_help(known.clone()),
-                &allowed.at,
-            )
-        })
-        .collect()
+            let diagnostic = Diagnostic::error(message).with_help(known.clone());
+            mistakes.push(pointing(diagnostic, &allowed.at));
+        }
+    }
 }
 
 /// `--workspace` asking for more than `workspace.access`.
@@ -137,75 +129,78 @@ fn above_ceiling(policy: &RawPolicy, flags: &FlagLayer) -> Option<Diagnostic> {
 }
 
 /// What the flags say, as a policy of their own.
-fn flag_policy(flags: &FlagLayer) -> Result<RawPolicy, Vec<Diagnostic>> {
-    let mut mistakes = Mistakes::default();
-    let mut policy = RawPolicy::default();
-    let resources = &mut policy.resources;
-    resources.memory = mistakes.limit(Flag::Memory, flags.memory, Size::checked);
-    resources.cpus = mistakes.limit(Flag::Cpus, flags.milli_cpus, |milli| {
-        text::cpus(&text::format_cpus(milli)).map(MilliCpus)
-    });
-    resources.pids = mistakes.limit(Flag::Pids, flags.pids, |pids| Whole::checked(pids.into()));
-    resources.disk = mistakes.limit(Flag::Disk, flags.disk, Size::checked);
-    resources.timeout = mistakes.limit(Flag::Timeout, flags.timeout, |seconds| {
-        text::duration(&text::format_duration(seconds)).map(Seconds)
-    });
+fn flag_policy(flags: &FlagLayer, mistakes: &mut Mistakes) -> RawPolicy {
+    let mut policy = RawPolicy {
+        resources: flag_limits(flags, mistakes),
+        ..RawPolicy::default()
+    };
     policy.network.mode = flags.network.map(|mode| by_flag(Flag::Network, mode));
     for (name, value) in &flags.env {
-        let name = mistakes.keep(Flag::Env, text::env_name(name));
-        let value = mistakes.keep(Flag::Env, text::env_value(value));
+        let name = keep(mistakes, Flag::Env, text::env_name(name));
+        let value = keep(mistakes, Flag::Env, text::env_value(value));
         if let (Some(name), Some(value)) = (name, value) {
             let value = by_flag(Flag::Env, EnvValue(value));
             policy.environment.set.insert(EnvName(name), value);
         }
     }
-    for mount in &flags.mounts {
-        let source = mistakes.keep(Flag::Mount, text::sentence(&mount.source));
-        let target = mistakes.keep(Flag::Mount, text::absolute_path(&mount.target));
-        let access = if mount.writable {
-            MountAccess::Rw
-        } else {
-            MountAccess::Ro
-        };
-        let grant = RawMount {
-            source: source.map(|source| by_flag(Flag::Mount, HostPath(source))),
-            target: target.map(|target| by_flag(Flag::Mount, AbsolutePath(target))),
-            access: Some(by_flag(Flag::Mount, access)),
-            why: Some(by_flag(
-                Flag::Mount,
-                Sentence("asked for on the command line".into()),
-            )),
-        };
-        policy.filesystem.mount.push(by_flag(Flag::Mount, grant));
-    }
-    if mistakes.0.is_empty() {
-        Ok(policy)
-    } else {
-        Err(mistakes.0)
+    let grants = flags.mounts.iter().map(|mount| flag_mount(mount, mistakes));
+    policy.filesystem.mount = grants.collect();
+    policy
+}
+
+fn flag_limits(flags: &FlagLayer, mistakes: &mut Mistakes) -> RawResources {
+    RawResources {
+        memory: limit(mistakes, Flag::Memory, flags.memory, Size::checked),
+        cpus: limit(mistakes, Flag::Cpus, flags.milli_cpus, |milli| {
+            text::cpus(&text::format_cpus(milli)).map(MilliCpus)
+        }),
+        pids: limit(mistakes, Flag::Pids, flags.pids, |pids| {
+            Whole::checked(pids.into())
+        }),
+        disk: limit(mistakes, Flag::Disk, flags.disk, Size::checked),
+        timeout: limit(mistakes, Flag::Timeout, flags.timeout, |seconds| {
+            text::duration(&text::format_duration(seconds)).map(Seconds)
+        }),
     }
 }
 
-#[derive(Default)]
-struct Mistakes(Vec<Diagnostic>);
+fn flag_mount(mount: &MountFlag, mistakes: &mut Mistakes) -> Written<RawMount> {
+    let source = keep(mistakes, Flag::Mount, text::sentence(&mount.source));
+    let target = keep(mistakes, Flag::Mount, text::absolute_path(&mount.target));
+    let access = match mount.writable {
+        true => MountAccess::Rw,
+        false => MountAccess::Ro,
+    };
+    let why = Sentence("asked for on the command line".into());
+    let grant = RawMount {
+        source: source.map(|source| by_flag(Flag::Mount, HostPath(source))),
+        target: target.map(|target| by_flag(Flag::Mount, AbsolutePath(target))),
+        access: Some(by_flag(Flag::Mount, access)),
+        why: Some(by_flag(Flag::Mount, why)),
+    };
+    by_flag(Flag::Mount, grant)
+}
 
-impl Mistakes {
-    fn keep<T>(&mut self, flag: Flag, read: Result<T, impl ToString>) -> Option<T> {
-        let refuse = |error: &dyn ToString| {
-            Diagnostic::error(format!("{}: {}", flag.typed(), error.to_string()))
-        };
-        read.map_err(|error| self.0.push(refuse(&error))).ok()
+/// The value, or a mistake that names the flag.
+fn keep<T>(mistakes: &mut Mistakes, flag: Flag, read: Result<T, impl Display>) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
+        Err(cause) => {
+            mistakes.push(Diagnostic::error(format!("{}: {cause}", flag.typed())));
+            None
+        }
     }
+}
 
-    fn limit<N: Copy, T, E: ToString>(
-        &mut self,
-        flag: Flag,
-        given: Option<Option<N>>,
-        checked: impl Fn(N) -> Result<T, E>,
-    ) -> Option<Written<Limited<T>>> {
-        let limit = match given? {
-            None => Limited(None),
-            Some(number) => Limited(Some(self.keep(flag, checked(number))?)),
-        };
-        Some(by_flag(flag, limit))
-    }
+fn limit<N, T, E: Display>(
+    mistakes: &mut Mistakes,
+    flag: Flag,
+    given: Option<Limit<N>>,
+    checked: impl Fn(N) -> Result<T, E>,
+) -> Option<Written<Limited<T>>> {
+    let limit = match given? {
+        None => Limited(None),
+        Some(number) => Limited(Some(keep(mistakes, flag, checked(number))?)),
+    };
+    Some(by_flag(flag, limit))
 }

@@ -180,7 +180,7 @@ pub struct Seconds(pub u64);
 
 impl Leaf for Seconds {
     fn expected() -> String {
-        "a duration such as \"90s\" or \"1h30m\"".to_owned()
+        "a duration such as \"1h30m\"".to_owned()
     }
 
     fn read(value: &Value) -> Result<Self, Mistake> {

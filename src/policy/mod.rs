@@ -1,7 +1,10 @@
 //! [pure] The policy: what a job may do, validated, each value with its origin.
 //!
-//! `schema` is what was typed, `validate` turns it into the [`Policy`] here,
-//! `layer` joins preset, file and flags. Nothing in this room reads a file:
+//! The way of a policy: `document` reads TOML by the tables of `schema` (its
+//! values are in `leaf`, `words`, `text`), `layer` lays it over `presets` and
+//! the `flags` over it, `validate` makes the [`Policy`] here and looks at paths
+//! with `expand` and `forbidden`. From a policy, `effective` lists what holds;
+//! `show`, `diff` and `json_schema` print. Nothing in this room reads a file:
 //! the command line hands in the text.
 
 pub mod consequence;

@@ -35,18 +35,13 @@ pub fn parse(source: Source) -> Result<RawPolicy, Vec<Diagnostic>> {
         let message = format!("the policy is not valid TOML: {cause}");
         vec![Diagnostic::error(message).at(source.place(error.span().unwrap_or(0..0)))]
     })?;
-    let mut reader = Reader::new(Arc::clone(&source), dotted_keys());
-    let policy = RawPolicy::read(&Node::document(document.as_table()), &mut reader);
+    let mut reader = Reader::new(Arc::clone(&source), dotted_keys);
     if !document.contains_key("schema") {
         let help = "add `schema = 1` as the first line".to_owned();
         reader.refuse(0..0, "`schema = 1` is missing".to_owned(), Some(help));
     }
-    let diagnostics = reader.finish();
-    if diagnostics.is_empty() {
-        Ok(policy)
-    } else {
-        Err(diagnostics)
-    }
+    let policy = RawPolicy::read(&Node::document(document.as_table()), &mut reader);
+    reader.finish(policy)
 }
 
 /// Every dotted key, tables' own names left out.

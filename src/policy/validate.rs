@@ -10,6 +10,7 @@ use crate::policy::schema::{RawCall, RawCapability, RawMount, RawPolicy, parse};
 use crate::policy::words::MountAccess;
 use crate::policy::*;
 use crate::source::diagnostic::Diagnostic;
+use crate::source::mistakes::Mistakes;
 use crate::source::nearest::nearest;
 use crate::source::text::{At, Source, Written};
 use flags::FlagLayer;
@@ -32,13 +33,12 @@ pub fn validate(
 ) -> Result<Policy, Vec<Diagnostic>> {
     let mut check = Check {
         surroundings,
-        diagnostics: Vec::new(),
+        mistakes: Mistakes::default(),
     };
     let policy = check.policy(layered);
-    match policy {
-        Some(policy) if check.diagnostics.is_empty() => Ok(policy),
-        _ => Err(check.diagnostics),
-    }
+    // A missing part is always a mistake too, so that `None` cannot come out of `Ok`.
+    let missing = || vec![Diagnostic::error("the policy is incomplete")];
+    check.mistakes.or(policy)?.ok_or_else(missing)
 }
 
 impl Policy {
@@ -67,7 +67,7 @@ impl Policy {
 
 struct Check<'a> {
     surroundings: &'a Surroundings<'a>,
-    diagnostics: Vec<Diagnostic>,
+    mistakes: Mistakes,
 }
 
 impl Check<'_> {
@@ -111,7 +111,7 @@ impl Check<'_> {
             },
             At::Text { .. } => diagnostic,
         };
-        self.diagnostics.push(pointing(named, at));
+        self.mistakes.push(pointing(named, at));
     }
 
     /// A value that `strict` gives if nobody else does.
@@ -123,14 +123,14 @@ impl Check<'_> {
     ) -> Option<Sourced<U>> {
         if written.is_none() {
             let message = format!("`{key}` is set neither by the policy nor by a preset");
-            self.diagnostics.push(Diagnostic::error(message));
+            self.mistakes.push(Diagnostic::error(message));
         }
         written
             .as_ref()
             .map(|written| written.sourced(valid(&written.value)))
     }
 
-    /// A key that a grant must have.
+    /// A part that a grant at `key` must have.
     fn part<'w, T>(
         &mut self,
         part: &'w Option<Written<T>>,
@@ -138,11 +138,12 @@ impl Check<'_> {
         grant: &At,
     ) -> Option<&'w T> {
         if part.is_none() {
-            let help = match key {
+            let (list, name) = key.rsplit_once('.').unwrap_or(("", key));
+            let help = match name {
                 "why" => "say in one line why the job needs it: why = \"…\"".to_owned(),
-                key => format!("add {key} = …"),
+                name => format!("add {name} = …"),
             };
-            let message = format!("this grant has no `{key}`");
+            let message = format!("{list}: this grant has no `{name}`");
             self.refuse(grant, Diagnostic::error(message).with_help(help));
         }
         part.as_ref().map(|part| &part.value)
@@ -197,9 +198,9 @@ impl Check<'_> {
 
     fn mount(&mut self, grant: &Written<RawMount>, targets: &mut Targets) -> Option<MountGrant> {
         let (mount, at) = (&grant.value, &grant.at);
-        let source = self.part(&mount.source, "source", at);
-        let target = self.part(&mount.target, "target", at);
-        let why = self.part(&mount.why, "why", at);
+        let source = self.part(&mount.source, "filesystem.mount.source", at);
+        let target = self.part(&mount.target, "filesystem.mount.target", at);
+        let why = self.part(&mount.why, "filesystem.mount.why", at);
         let access = mount
             .access
             .as_ref()
@@ -224,7 +225,7 @@ impl Check<'_> {
             Err(error) => {
                 self.refuse(
                     at,
-                    Diagnostic::error(format!("cannot use the mount source {error}")),
+                    Diagnostic::error(format!("filesystem.mount.source: {error}")),
                 );
                 return None;
             }
@@ -295,8 +296,8 @@ impl Check<'_> {
     }
 
     fn call(&mut self, grant: &Written<RawCall>) -> Option<SyscallGrant> {
-        let name = self.part(&grant.value.name, "name", &grant.at);
-        let why = self.part(&grant.value.why, "why", &grant.at);
+        let name = self.part(&grant.value.name, "syscalls.allow.name", &grant.at);
+        let why = self.part(&grant.value.why, "syscalls.allow.why", &grant.at);
         let at = grant.value.name.as_ref().map_or(&grant.at, |name| &name.at);
         let name = name.filter(|name| self.known_call(name, at))?;
         Some(SyscallGrant {
@@ -326,8 +327,8 @@ impl Check<'_> {
     ) -> BTreeMap<Capability, CapabilityGrant> {
         let mut kept = BTreeMap::new();
         for grant in keep {
-            let name = self.part(&grant.value.name, "name", &grant.at);
-            let why = self.part(&grant.value.why, "why", &grant.at);
+            let name = self.part(&grant.value.name, "capabilities.keep.name", &grant.at);
+            let why = self.part(&grant.value.why, "capabilities.keep.why", &grant.at);
             if let (Some(name), Some(Sentence(why))) = (name, why) {
                 kept.entry(*name).or_insert_with(|| CapabilityGrant {
                     why: why.clone(),
@@ -400,6 +401,7 @@ fn degrade(raw: &RawPolicy) -> BTreeMap<Control, Origin> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::policy::forbidden::{HostDirectories, roots};

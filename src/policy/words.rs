@@ -85,6 +85,7 @@ impl From<MountAccess> for Access {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -7,16 +7,32 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Origin {
-    /// Line `line` (1-based) of the built-in preset `name`.
-    Preset { name: String, line: u32 },
-    /// Line `line` (1-based) of a policy file, path as the caller named it.
-    File { path: String, line: u32 },
-    /// A command-line flag, spelled as typed: `--memory`.
-    Flag { name: String },
+    /// A line of a built-in preset.
+    Preset {
+        /// The preset's name.
+        name: String,
+        /// Counted from 1.
+        line: u32,
+    },
+    /// A line of a policy file.
+    File {
+        /// The file as the caller named it.
+        path: String,
+        /// Counted from 1.
+        line: u32,
+    },
+    /// A command-line flag.
+    Flag {
+        /// Spelled as typed: `--memory`.
+        name: String,
+    },
     /// Always so, whatever the policy says: part of how Cofferdam confines.
     Always,
     /// Follows from a fact about this host, named as in `doctor`.
-    Host { fact: String },
+    Host {
+        /// Its name.
+        fact: String,
+    },
 }
 
 impl fmt::Display for Origin {

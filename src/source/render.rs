@@ -1,7 +1,7 @@
 //! [pure] The one renderer of diagnostics: for people with the line and a caret, and as JSON.
 
 use crate::source::diagnostic::{Diagnostic, Place, Severity};
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
 /// Whether terminal colours are written.
@@ -34,16 +34,17 @@ fn render_one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let message = one_line(&diagnostic.message);
+    let title = Group::with_title(level.primary_title(one_line(&diagnostic.message)));
     let help = diagnostic.help.as_deref().map(one_line);
-    let excerpt = diagnostic.place.as_ref().map(Excerpt::of);
-    let mut group = level
-        .primary_title(message)
-        .elements(excerpt.iter().map(|excerpt| excerpt.snippet()));
-    if let Some(help) = help {
-        group = group.element(Level::HELP.message(help));
-    }
-    renderer.render(&[group])
+    let Some(excerpt) = diagnostic.place.as_ref().map(Excerpt::of) else {
+        // Help beside no excerpt would hang from an empty margin.
+        let help = help.map(|help| Group::with_title(Level::HELP.secondary_title(help)));
+        let parts = std::iter::once(title).chain(help);
+        let rendered: Vec<String> = parts.map(|part| renderer.render(&[part])).collect();
+        return rendered.join("\n");
+    };
+    let help = help.map(|help| Level::HELP.message(help));
+    renderer.render(&[title.element(excerpt.snippet()).elements(help)])
 }
 
 /// All diagnostics as JSON: severity, message, help, and the place with line and column from 1.
@@ -177,10 +178,13 @@ mod tests {
 
     #[test]
     fn without_a_place_the_cause_stands_alone() {
+        let alone = Diagnostic::error("no");
         assert_eq!(
-            render(&[Diagnostic::error("no")], Colour::Never),
+            render(std::slice::from_ref(&alone), Colour::Never),
             "error: no\n"
         );
+        let helped = [alone.with_help("try yes")];
+        assert_eq!(render(&helped, Colour::Never), "error: no\nhelp: try yes\n");
     }
 
     #[test]
