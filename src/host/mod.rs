@@ -2,6 +2,7 @@
 
 mod accounts;
 mod cgroups;
+pub mod deep;
 pub mod facts;
 mod ids;
 mod mounts;

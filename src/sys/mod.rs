@@ -1,3 +1,4 @@
 //! [sys] To be replaced within this commit series.
 
 pub mod feature;
+pub mod trial;
