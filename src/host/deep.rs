@@ -1,6 +1,7 @@
 //! [host] For `doctor`: what reading cannot prove is tried in a child, and what only advice needs is read.
 
 use super::accounts::free_start;
+use super::doctor::{Deep, Outcome};
 use super::facts::Facts;
 use super::probe::ProbeError;
 use super::{mounts, read, visible};
@@ -10,42 +11,6 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 use std::ffi::CStr;
-
-/// How a try ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It worked.
-    Works,
-    /// It failed with this errno.
-    Fails(Errno),
-}
-
-/// What `doctor` knows beside the facts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deep {
-    /// Making a user and mount namespace and using them.
-    pub user_namespace: Outcome,
-    /// A fresh proc in a pid namespace of our own.
-    pub fresh_proc: Outcome,
-    /// A fresh sysfs in a network namespace of our own.
-    pub fresh_sys: Outcome,
-    /// An overlay with `userxattr` in a user namespace.
-    pub overlay: Outcome,
-    /// A `user.` attribute on a tmpfs in a user namespace.
-    pub tmpfs_xattr: Outcome,
-    /// What is mounted over parts of /proc.
-    pub proc_over_mounts: Vec<String>,
-    /// What is mounted over parts of /sys.
-    pub sys_over_mounts: Vec<String>,
-    /// Kernel modules that the first sandbox would make the kernel load.
-    pub modules: Vec<String>,
-    /// systemd runs this host.
-    pub systemd: bool,
-    /// The caller's user manager lives without a session (loginctl enable-linger).
-    pub linger: bool,
-    /// Where a free range of 65536 subordinate ids starts.
-    pub free_ids: Option<u32>,
-}
 
 /// Tries and reads. Takes milliseconds, unlike the probe.
 pub fn examine(facts: &Facts) -> Result<Deep, ProbeError> {

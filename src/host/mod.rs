@@ -3,6 +3,7 @@
 mod accounts;
 mod cgroups;
 pub mod deep;
+pub mod doctor;
 pub mod facts;
 mod ids;
 mod mounts;
