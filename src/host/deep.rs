@@ -2,7 +2,7 @@
 
 use super::accounts::free_start;
 use super::doctor::{Deep, Outcome};
-use super::facts::Facts;
+use super::facts::{Facts, IdRange};
 use super::probe::ProbeError;
 use super::{mounts, read, visible};
 use crate::sys::trial;
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 use std::ffi::CStr;
+use std::process::Command;
 
 /// Tries and reads. Takes milliseconds, unlike the probe.
 pub fn examine(facts: &Facts) -> Result<Deep, ProbeError> {
@@ -21,6 +22,7 @@ pub fn examine(facts: &Facts) -> Result<Deep, ProbeError> {
     let subgid = read::text("/etc/subgid")?.unwrap_or_default();
     Ok(Deep {
         user_namespace: attempt(user, own)?,
+        id_maps: id_maps(facts),
         fresh_proc: attempt(user | UnshareFlags::NEWPID, fresh_proc)?,
         fresh_sys: attempt(user | UnshareFlags::NEWNET, fresh_sys)?,
         overlay: attempt(user, overlay)?,
@@ -44,6 +46,46 @@ fn attempt(
         Err(cause) => Err(ProbeError::Trial {
             cause: cause.into(),
         }),
+    }
+}
+
+/// Has newuidmap and newgidmap map what a sandbox would map, for a child that does nothing else.
+/// Where there is nothing to try — root maps itself, or a part is missing — the facts say so.
+fn id_maps(facts: &Facts) -> Result<(), String> {
+    let ids = &facts.subordinate;
+    let (Some(uids), Some(gids)) = (ids.uids, ids.gids) else {
+        return Ok(());
+    };
+    let (Some(newuidmap), Some(newgidmap)) = (&ids.newuidmap, &ids.newgidmap) else {
+        return Ok(());
+    };
+    if facts.caller.is_root() {
+        return Ok(());
+    }
+    let sitter = trial::Sitter::new(UnshareFlags::NEWUSER)
+        .map_err(|errno| format!("no user namespace to try in: {errno}"))?;
+    map(newuidmap, sitter.pid(), facts.caller.uid, uids)?;
+    map(newgidmap, sitter.pid(), facts.caller.gid, gids)
+}
+
+/// {0 → caller, 1.. → subordinate ids}, as every sandbox has it.
+fn map(helper: &str, pid: u32, caller: u32, range: IdRange) -> Result<(), String> {
+    let numbers = [pid, 0, caller, 1, 1, range.start, range.count];
+    let ended = Command::new(helper)
+        .args(numbers.map(|number| number.to_string()))
+        .output();
+    match ended {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            Err(text
+                .lines()
+                .next()
+                .unwrap_or("failed without a word")
+                .trim()
+                .to_owned())
+        }
+        Err(error) => Err(format!("cannot run {helper}: {error}")),
     }
 }
 
@@ -130,6 +172,7 @@ mod tests {
         let deep = examine(&facts).unwrap();
         let works = |outcome| outcome == Outcome::Works;
         assert!(works(deep.user_namespace), "{deep:?}");
+        assert_eq!(deep.id_maps, Ok(()));
         assert_eq!(works(deep.fresh_proc), !facts.proc_overmounted, "{deep:?}");
         assert_eq!(works(deep.fresh_sys), !facts.sys_overmounted, "{deep:?}");
         assert_eq!(works(deep.overlay), facts.overlay_userxattr, "{deep:?}");

@@ -18,6 +18,8 @@ pub enum Outcome {
 pub struct Deep {
     /// Making a user and mount namespace and using them.
     pub user_namespace: Outcome,
+    /// newuidmap and newgidmap, run as a sandbox runs them: what they complained of, if anything.
+    pub id_maps: Result<(), String>,
     /// A fresh proc in a pid namespace of our own.
     pub fresh_proc: Outcome,
     /// A fresh sysfs in a network namespace of our own.
@@ -79,7 +81,7 @@ pub fn findings(facts: &Facts, deep: &Deep) -> Vec<Finding> {
         kernel(facts),
         user_namespaces(facts, deep),
         subordinate_ids(facts, deep),
-        id_helpers(facts),
+        id_helpers(facts, deep),
         groups(facts),
         proc(facts, deep),
         seccomp(facts),
@@ -247,14 +249,14 @@ fn add_ids(facts: &Facts, deep: &Deep) -> String {
     }
 }
 
-fn id_helpers(facts: &Facts) -> Finding {
+fn id_helpers(facts: &Facts, deep: &Deep) -> Finding {
     const CONTROL: &str = "id_helpers";
     if facts.caller.is_root() {
         return ok(CONTROL, "root maps ids itself");
     }
     let helpers = &facts.subordinate;
     let lacking = match (&helpers.newuidmap, &helpers.newgidmap) {
-        (Some(uid), Some(gid)) => return ok(CONTROL, format!("{uid}, {gid}")),
+        (Some(uid), Some(gid)) => return tried(format!("{uid}, {gid}"), deep),
         (None, Some(_)) => "newuidmap is",
         (Some(_), None) => "newgidmap is",
         (None, None) => "newuidmap and newgidmap are",
@@ -265,6 +267,17 @@ fn id_helpers(facts: &Facts) -> Finding {
     )
     .costs("subordinate ids cannot be mapped")
     .fix("sudo apt install uidmap   (Fedora: shadow-utils, Arch: shadow, Alpine: shadow-subids)")
+}
+
+/// Installed is not enough: set-id bits do nothing below no_new_privs or on a nosuid mount, and
+/// the caller must have an account.
+fn tried(what: String, deep: &Deep) -> Finding {
+    match &deep.id_maps {
+        Ok(()) => ok("id_helpers", what),
+        Err(complaint) => missing("id_helpers", format!("{what}: {complaint}"))
+            .costs("subordinate ids cannot be mapped")
+            .fix("start outside of containers and services with no_new_privs, from a mount without nosuid, as a user with an account"),
+    }
 }
 
 /// newgidmap maps the caller's own gid only where it is the passwd entry's (newgidmap(1)).
@@ -561,6 +574,7 @@ mod tests {
         };
         let deep = Deep {
             user_namespace: Outcome::Works,
+            id_maps: Ok(()),
             fresh_proc: Outcome::Works,
             fresh_sys: Outcome::Works,
             overlay: Outcome::Works,
@@ -677,6 +691,22 @@ mod tests {
             facts.caller.uid = 0;
         };
         assert_eq!(trouble(root), []);
+    }
+
+    #[test]
+    fn helpers_that_fail_are_quoted() {
+        let (mut facts, mut deep) = good();
+        facts.caller.supplementary_groups = true;
+        deep.id_maps = Err("newuidmap: write to uid_map failed".into());
+        let all = findings(&facts, &deep);
+        assert_eq!(
+            (all[0].control, all[0].state),
+            ("id_helpers", State::Missing)
+        );
+        assert_eq!(
+            all[0].what,
+            "/usr/bin/newuidmap, /usr/bin/newgidmap: newuidmap: write to uid_map failed"
+        );
     }
 
     #[test]
