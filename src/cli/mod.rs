@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod context;
+pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod life;
