@@ -1,0 +1,61 @@
+//! [host] What a command knows of its caller: places, facts, helpers, the way to read policies.
+
+use crate::cli::policy_file::Reading;
+use crate::cli::problem::Problem;
+use crate::host::facts::Facts;
+use crate::host::probe::{ProbeRequest, probe};
+use crate::linux::{paths, syscall::Syscall};
+use crate::supervise::places::Places;
+
+/// The caller's account and directories.
+#[derive(Debug)]
+pub struct Context {
+    /// This host.
+    pub facts: Facts,
+    /// Directories of ours.
+    pub places: Places,
+}
+
+/// Patterns of everything that is masked or made read-only.
+pub fn maskable() -> Vec<&'static str> {
+    paths::MASKED.iter().chain(paths::READ_ONLY).map(|path| path.pattern).collect()
+}
+
+impl Context {
+    /// Looks at the host and makes our directories.
+    ///
+    /// # Errors
+    /// The host cannot be read, or a directory of ours cannot be used.
+    pub fn new() -> Result<Self, Problem> {
+        let runtime = std::env::var("XDG_RUNTIME_DIR").ok();
+        let cgroup = std::env::var("COFFERDAM_CGROUP").ok();
+        let request = ProbeRequest {
+            maskable: &maskable(),
+            runtime_dir: runtime.as_deref(),
+            cgroup_dir: cgroup.as_deref(),
+            ..ProbeRequest::default()
+        };
+        let facts = probe(&request)?;
+        let places = Places::of_caller(facts.caller.uid, facts.caller.home.as_deref())?;
+        Ok(Self { facts, places })
+    }
+
+    /// newuidmap and newgidmap, if both are there.
+    pub fn helpers(&self) -> Option<(&str, &str)> {
+        let ids = &self.facts.subordinate;
+        ids.newuidmap.as_deref().zip(ids.newgidmap.as_deref())
+    }
+
+    /// How policies are read here.
+    pub fn reading<'a>(&self, known_calls: &'a [&'a str]) -> Reading<'a> {
+        let programs = std::env::current_exe()
+            .ok()
+            .and_then(|path| path.parent().and_then(|parent| parent.to_str()).map(str::to_owned));
+        Reading::of_caller(self.places.all(), programs.into_iter().collect(), known_calls)
+    }
+}
+
+/// Names of all system calls we know.
+pub fn known_calls() -> Vec<&'static str> {
+    Syscall::ALL.iter().map(|call| call.name()).collect()
+}
