@@ -179,11 +179,22 @@ mod tests {
         assert_eq!(works(deep.tmpfs_xattr), facts.tmpfs_user_xattr, "{deep:?}");
     }
 
-    /// Tries a fresh proc where the host's view has `/dev/null` over a file of /proc, as in a
-    /// container: the copy for the inner user namespace has that mount locked.
+    fn mounted() -> Result<Vec<mounts::Mount>, Errno> {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").map_err(|_| Errno::NOTSUP)?;
+        mounts::parse(&text).map_err(|_| Errno::NOTSUP)
+    }
+
+    /// Tries a fresh proc where every proc has `/dev/null` over a file, as a container's has: the
+    /// copy for the inner user namespace has that mount locked.
     fn fresh_proc_over_masked(uid: u32, gid: u32) -> Result<(), Errno> {
         own(uid, gid)?;
-        rustix::mount::mount_bind("/dev/null", "/proc/version").map_err(|_| Errno::NOTSUP)?;
+        for mount in mounted()?
+            .iter()
+            .filter(|mount| mount.fstype == "proc" && mount.root == "/")
+        {
+            let file = format!("{}/version", mount.point);
+            rustix::mount::mount_bind("/dev/null", file).map_err(|_| Errno::NOTSUP)?;
+        }
         nested_fresh_proc(true)
     }
 
@@ -193,9 +204,7 @@ mod tests {
     }
 
     fn nested_fresh_proc(refused: bool) -> Result<(), Errno> {
-        let text = std::fs::read_to_string("/proc/self/mountinfo").map_err(|_| Errno::NOTSUP)?;
-        let mounts = mounts::parse(&text).map_err(|_| Errno::NOTSUP)?;
-        if mounts::refuses_fresh(&mounts, "proc") != refused {
+        if mounts::refuses_fresh(&mounted()?, "proc") != refused {
             return Err(Errno::NOTSUP);
         }
         let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNS | UnshareFlags::NEWPID;

@@ -107,8 +107,12 @@ fn sit(flags: UnshareFlags, tell: &rustix::fd::OwnedFd) -> ! {
 
 impl Drop for Sitter {
     fn drop(&mut self) {
-        // It is our own unreaped child, so both calls reach it or have nothing left to do.
-        drop(rustix::process::kill_process(self.pid, Signal::KILL));
-        drop(waitpid(Some(self.pid), WaitOptions::empty()));
+        // It is our own unreaped child, so that both calls reach it; a destructor has nobody to
+        // tell if they do not, and PR_SET_PDEATHSIG ends it with us.
+        match rustix::process::kill_process(self.pid, Signal::KILL)
+            .and_then(|()| waitpid(Some(self.pid), WaitOptions::empty()))
+        {
+            Ok(_) | Err(_) => {}
+        }
     }
 }
