@@ -21,6 +21,16 @@ pub fn maskable() -> Vec<&'static str> {
     paths::MASKED.iter().chain(paths::READ_ONLY).map(|path| path.pattern).collect()
 }
 
+/// What the probe is told. Root's own range is ours wherever our state is.
+pub fn probe_request<'a>(
+    maskable: &'a [&'a str],
+    runtime_dir: Option<&'a str>,
+    cgroup_dir: Option<&'a str>,
+) -> ProbeRequest<'a> {
+    let default_range_is_ours = std::path::Path::new("/run/cofferdam").is_dir();
+    ProbeRequest { maskable, runtime_dir, cgroup_dir, default_range_is_ours }
+}
+
 impl Context {
     /// Looks at the host and makes our directories.
     ///
@@ -29,13 +39,8 @@ impl Context {
     pub fn new() -> Result<Self, Problem> {
         let runtime = std::env::var("XDG_RUNTIME_DIR").ok();
         let cgroup = std::env::var("COFFERDAM_CGROUP").ok();
-        let request = ProbeRequest {
-            maskable: &maskable(),
-            runtime_dir: runtime.as_deref(),
-            cgroup_dir: cgroup.as_deref(),
-            ..ProbeRequest::default()
-        };
-        let facts = probe(&request)?;
+        let patterns = maskable();
+        let facts = probe(&probe_request(&patterns, runtime.as_deref(), cgroup.as_deref()))?;
         let places = Places::of_caller(facts.caller.uid, facts.caller.home.as_deref())?;
         Ok(Self { facts, places })
     }

@@ -34,8 +34,8 @@ impl Problem {
 
     /// Prints it on stderr and gives the exit code.
     pub fn report(&self) -> u8 {
-        let colour = if output::colour(rustix::stdio::stderr()) { Colour::Yes } else { Colour::No };
-        output::error(&render(&self.diagnostics, colour));
+        let colour = output::colour(rustix::stdio::stderr());
+        output::note(render(&self.diagnostics, colour).trim_end());
         self.code
     }
 }
