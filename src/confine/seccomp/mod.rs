@@ -16,6 +16,10 @@ pub mod classes;
 pub mod compile;
 pub mod conditions;
 pub mod diff;
+#[cfg(test)]
+mod grid;
+#[cfg(test)]
+mod rows;
 pub mod preset;
 pub mod profile;
 
