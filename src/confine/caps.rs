@@ -23,8 +23,18 @@ pub struct CapabilitySets {
 /// The sets for what a policy keeps. Without a uid 0 inside nothing is kept:
 /// an ordinary id would lose it at its first exec, and needs none.
 pub fn sets(keep: &BTreeSet<Capability>, root_inside: bool) -> CapabilitySets {
-    let kept = if root_inside { keep.iter().fold(0, |all, cap| all | cap.bit()) } else { 0 };
-    CapabilitySets { bounding: kept, effective: kept, permitted: kept, inheritable: 0, ambient: 0 }
+    let kept = if root_inside {
+        keep.iter().fold(0, |all, cap| all | cap.bit())
+    } else {
+        0
+    };
+    CapabilitySets {
+        bounding: kept,
+        effective: kept,
+        permitted: kept,
+        inheritable: 0,
+        ambient: 0,
+    }
 }
 
 #[cfg(test)]
@@ -35,7 +45,10 @@ mod tests {
     fn kept_ones_are_in_three_sets_and_only_where_there_is_a_root() {
         let keep = BTreeSet::from([Capability::CHOWN, Capability::KILL]);
         let image = sets(&keep, true);
-        assert_eq!((image.bounding, image.effective, image.permitted), (0x21, 0x21, 0x21));
+        assert_eq!(
+            (image.bounding, image.effective, image.permitted),
+            (0x21, 0x21, 0x21)
+        );
         assert_eq!((image.inheritable, image.ambient), (0, 0));
         assert_eq!(sets(&keep, false).bounding, 0);
         assert_eq!(sets(&BTreeSet::new(), true).permitted, 0);

@@ -42,33 +42,52 @@ pub const FUTEX_PI: &[u64] = &[6, 7, 8, 11, 12, 13];
 
 /// personality(2) values that change nothing for others: PER_LINUX, PER_LINUX32,
 /// both with UNAME26, both with ADDR_NO_RANDOMIZE (gdb, sanitizers), and the query.
-pub const PERSONALITIES: &[u64] =
-    &[0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, 0xffff_ffff];
+pub const PERSONALITIES: &[u64] = &[0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, 0xffff_ffff];
 
 /// prctl(2) options that act on the caller alone.
 pub const PRCTL_OPTIONS: &[u64] = &[
-    1, 2, // PDEATHSIG
-    3, 4, // DUMPABLE
-    7, 8, // KEEPCAPS
-    15, 16, // NAME
-    21, 22, // SECCOMP
-    23, 24, // CAPBSET
-    25, 26, // TSC
+    1,
+    2, // PDEATHSIG
+    3,
+    4, // DUMPABLE
+    7,
+    8, // KEEPCAPS
+    15,
+    16, // NAME
+    21,
+    22, // SECCOMP
+    23,
+    24, // CAPBSET
+    25,
+    26, // TSC
     27, // GET_SECUREBITS
-    29, 30, // TIMERSLACK
-    36, 37, // CHILD_SUBREAPER
-    38, 39, // NO_NEW_PRIVS
+    29,
+    30, // TIMERSLACK
+    36,
+    37, // CHILD_SUBREAPER
+    38,
+    39, // NO_NEW_PRIVS
     40, // GET_TID_ADDRESS
-    41, 42, // THP_DISABLE
+    41,
+    42, // THP_DISABLE
     47, // CAP_AMBIENT
-    50, 51, // SVE vector length
-    52, 53, // SPECULATION_CTRL
-    54, 55, 56, // PAC_RESET_KEYS, TAGGED_ADDR_CTRL
+    50,
+    51, // SVE vector length
+    52,
+    53, // SPECULATION_CTRL
+    54,
+    55,
+    56, // PAC_RESET_KEYS, TAGGED_ADDR_CTRL
     59, // SYSCALL_USER_DISPATCH
-    60, 61, // PAC_ENABLED_KEYS
-    63, 64, // SME vector length
-    65, 66, // MDWE
-    74, 75, 76, // SHADOW_STACK
+    60,
+    61, // PAC_ENABLED_KEYS
+    63,
+    64, // SME vector length
+    65,
+    66, // MDWE
+    74,
+    75,
+    76,          // SHADOW_STACK
     0x5961_6d61, // PTRACER
     0x5356_4d41, // VMA names
 ];

@@ -1,1 +1,3 @@
 //! [sys] To be replaced within this commit series.
+
+pub mod seccomp;

@@ -73,7 +73,10 @@ impl std::error::Error for CompileError {
 /// Compiles a filter. The result is not yet trusted: see [`super::check::prove`].
 pub fn compile(filter: &Filter) -> Result<Vec<Insn>, CompileError> {
     let table = filter.table().map_err(CompileError::Flaw)?;
-    let mut out = Reversed { insns: Vec::with_capacity(512), returns: Vec::new() };
+    let mut out = Reversed {
+        insns: Vec::with_capacity(512),
+        returns: Vec::new(),
+    };
     let mut start = out.search(&runs(&table, filter.unlisted));
     if let Target::Code(_) = start {
         start = out.load(NR, FULL);
@@ -106,13 +109,22 @@ struct Run<'a> {
 
 /// The table as runs that cover all numbers, neighbours with one verdict merged.
 fn runs<'a>(table: &[(u32, Rule<'a>)], unlisted: Verdict) -> Vec<Run<'a>> {
-    let mut runs = vec![Run { start: 0, rule: Rule::Always(unlisted) }];
+    let mut runs = vec![Run {
+        start: 0,
+        rule: Rule::Always(unlisted),
+    }];
     let mut push = |start: u32, rule: Rule<'a>| {
         while runs.last().is_some_and(|last| last.start == start) {
             runs.pop();
         }
         match (runs.last(), rule) {
-            (Some(Run { rule: Rule::Always(last), .. }), Rule::Always(this)) if *last == this => {}
+            (
+                Some(Run {
+                    rule: Rule::Always(last),
+                    ..
+                }),
+                Rule::Always(this),
+            ) if *last == this => {}
             _ => runs.push(Run { start, rule }),
         }
     };
@@ -154,17 +166,29 @@ impl Reversed {
 
     fn cases(&mut self, cases: &Conditional) -> Target {
         let otherwise = Target::Return(cases.otherwise);
-        cases.clauses.iter().rev().fold(otherwise, |next, clause| self.clause(clause, next))
+        cases
+            .clauses
+            .iter()
+            .rev()
+            .fold(otherwise, |next, clause| self.clause(clause, next))
     }
 
     fn clause(&mut self, clause: &Clause, next: Target) -> Target {
         let then = Target::Return(clause.then);
-        clause.when.iter().rev().fold(then, |hit, test| self.test(test, hit, next))
+        clause
+            .when
+            .iter()
+            .rev()
+            .fold(then, |hit, test| self.test(test, hit, next))
     }
 
     /// Control goes to `hit` when the test holds, else to `miss`.
     fn test(&mut self, test: &Test, hit: Target, miss: Target) -> Target {
-        let (yes, no) = if test.member { (hit, miss) } else { (miss, hit) };
+        let (yes, no) = if test.member {
+            (hit, miss)
+        } else {
+            (miss, hit)
+        };
         if yes == no {
             return yes;
         }

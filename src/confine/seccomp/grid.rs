@@ -43,11 +43,28 @@ fn noise(seed: &mut u64) -> u64 {
 /// For each argument of a conditional call: its constants, their neighbours,
 /// with garbage in the high half, single bits, all ones, noise.
 fn values(cases: &Conditional, arg: u8) -> Vec<u64> {
-    let tests = cases.clauses.iter().flat_map(|clause| &clause.when).filter(|test| test.arg == arg);
-    let mut values = BTreeSet::from([0, 1, u64::MAX, u64::from(u32::MAX), 1 << 31, 1 << 32, 1 << 63]);
+    let tests = cases
+        .clauses
+        .iter()
+        .flat_map(|clause| &clause.when)
+        .filter(|test| test.arg == arg);
+    let mut values = BTreeSet::from([
+        0,
+        1,
+        u64::MAX,
+        u64::from(u32::MAX),
+        1 << 31,
+        1 << 32,
+        1 << 63,
+    ]);
     for test in tests {
         for &value in &test.values {
-            for near in [value, value.wrapping_add(1), value.wrapping_sub(1), value | !test.mask] {
+            for near in [
+                value,
+                value.wrapping_add(1),
+                value.wrapping_sub(1),
+                value | !test.mask,
+            ] {
                 values.extend([near, near | 0xdead_beef_0000_0000]);
             }
         }
@@ -78,10 +95,20 @@ fn grid(cases: &Conditional, seed: &mut u64) -> Vec<[u64; 6]> {
 fn difference(filter: &Filter, program: &[Insn], seed: &mut u64) -> Option<(u32, [u64; 6])> {
     let rules: BTreeMap<u32, Rule<'_>> = filter.table().unwrap().into_iter().collect();
     let differs = |number: u32, args: &[u64; 6]| {
-        let expected = rules.get(&number).map_or(filter.unlisted, |rule| rule.verdict(args));
+        let expected = rules
+            .get(&number)
+            .map_or(filter.unlisted, |rule| rule.verdict(args));
         interpret(program, number, filter.arch.audit(), args) != encode(expected)
     };
-    let around = [0x3fff_ffff, 0x4000_0000, 0x4000_0001, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX];
+    let around = [
+        0x3fff_ffff,
+        0x4000_0000,
+        0x4000_0001,
+        0x7fff_ffff,
+        0x8000_0000,
+        u32::MAX - 1,
+        u32::MAX,
+    ];
     let x32 = (0..600).map(|number| number | 0x4000_0000);
     for number in (0..=4095).chain(around).chain(x32) {
         for args in [[0; 6], [u64::MAX; 6]] {
@@ -92,7 +119,10 @@ fn difference(filter: &Filter, program: &[Insn], seed: &mut u64) -> Option<(u32,
     }
     for cases in &filter.conditional {
         let number = cases.call.number(filter.arch)?;
-        if let Some(args) = grid(cases, seed).into_iter().find(|args| differs(number, args)) {
+        if let Some(args) = grid(cases, seed)
+            .into_iter()
+            .find(|args| differs(number, args))
+        {
             return Some((number, args));
         }
     }
@@ -123,9 +153,19 @@ fn the_job_filter_agrees_on_the_grid() {
         let filter = job(arch);
         let program = compile(&filter).unwrap();
         assert_eq!(difference(&filter, &program, &mut 1), None);
-        for foreign in [0x4000_0003, 0x4000_0028, 0xc000_003d, 0xc000_003f, 0, u32::MAX] {
+        for foreign in [
+            0x4000_0003,
+            0x4000_0028,
+            0xc000_003d,
+            0xc000_003f,
+            0,
+            u32::MAX,
+        ] {
             for number in [0, 1, 0x4000_0000, u32::MAX] {
-                assert_eq!(interpret(&program, number, foreign, &[0; 6]), encode(Verdict::Kill));
+                assert_eq!(
+                    interpret(&program, number, foreign, &[0; 6]),
+                    encode(Verdict::Kill)
+                );
             }
         }
     }
@@ -148,7 +188,11 @@ fn a_flipped_bit_is_found() {
             }
             if prove(&filter, changed.clone()).is_ok() {
                 assert!(bit < 32, "instruction {at}: a changed constant passed");
-                assert_eq!(difference(&filter, &changed, &mut 2), None, "instruction {at}, bit {bit}");
+                assert_eq!(
+                    difference(&filter, &changed, &mut 2),
+                    None,
+                    "instruction {at}, bit {bit}"
+                );
             }
         }
     }
@@ -178,15 +222,45 @@ fn programs_that_are_no_filters_are_refused() {
     let with = |rest: &[Insn]| [&arch[..], &[kill], rest].concat();
     let refuted = |program: Vec<Insn>| prove(&filter, program).unwrap_err();
     assert_eq!(refuted(vec![]), Refuted::Length(0));
-    assert_eq!(refuted(vec![kill; MAX_INSNS + 1]), Refuted::Length(MAX_INSNS + 1));
-    assert_eq!(refuted(with(&[insn(0x20, 0, 0, 0)])), Refuted::OutOfBounds(3), "falls off the end");
-    assert_eq!(refuted(with(&[insn(0x05, 0, 0, 9), kill])), Refuted::OutOfBounds(3));
-    assert_eq!(refuted(with(&[insn(0x20, 0, 0, 8), kill])), Refuted::Invalid(3), "instruction pointer");
-    assert_eq!(refuted(with(&[insn(0x20, 0, 0, 64), kill])), Refuted::Invalid(3), "past the data");
-    assert_eq!(refuted(with(&[insn(0x20, 0, 0, 2), kill])), Refuted::Invalid(3), "unaligned");
-    assert_eq!(refuted(with(&[insn(0x16, 0, 0, 0)])), Refuted::Invalid(3), "returns the accumulator");
+    assert_eq!(
+        refuted(vec![kill; MAX_INSNS + 1]),
+        Refuted::Length(MAX_INSNS + 1)
+    );
+    assert_eq!(
+        refuted(with(&[insn(0x20, 0, 0, 0)])),
+        Refuted::OutOfBounds(3),
+        "falls off the end"
+    );
+    assert_eq!(
+        refuted(with(&[insn(0x05, 0, 0, 9), kill])),
+        Refuted::OutOfBounds(3)
+    );
+    assert_eq!(
+        refuted(with(&[insn(0x20, 0, 0, 8), kill])),
+        Refuted::Invalid(3),
+        "instruction pointer"
+    );
+    assert_eq!(
+        refuted(with(&[insn(0x20, 0, 0, 64), kill])),
+        Refuted::Invalid(3),
+        "past the data"
+    );
+    assert_eq!(
+        refuted(with(&[insn(0x20, 0, 0, 2), kill])),
+        Refuted::Invalid(3),
+        "unaligned"
+    );
+    assert_eq!(
+        refuted(with(&[insn(0x16, 0, 0, 0)])),
+        Refuted::Invalid(3),
+        "returns the accumulator"
+    );
     assert_eq!(refuted(with(&[kill, kill])), Refuted::Unreached(4));
-    assert_eq!(refuted(vec![insn(0x15, 0, 0, 0), kill]), Refuted::Ambiguous(0), "compares nothing");
+    assert_eq!(
+        refuted(vec![insn(0x15, 0, 0, 0), kill]),
+        Refuted::Ambiguous(0),
+        "compares nothing"
+    );
     let allow = insn(0x06, 0, 0, 0x7fff_0000);
     assert_eq!(refuted(vec![allow]), Refuted::Foreign(Arch::X86_64.audit()));
     assert!(matches!(refuted(with(&[allow])), Refuted::Differs { .. }));
@@ -203,35 +277,71 @@ fn a_verdict() -> impl Strategy<Value = Verdict> {
 }
 
 fn a_test() -> impl Strategy<Value = Test> {
-    const MASKS: &[u64] =
-        &[0xffff_ffff, u64::MAX, 0xf, 0xff00, 1 << 31, 0xffff_ffff_0000_0000, 0x8000_0000_0000_0001, 0x7e02_0000];
+    const MASKS: &[u64] = &[
+        0xffff_ffff,
+        u64::MAX,
+        0xf,
+        0xff00,
+        1 << 31,
+        0xffff_ffff_0000_0000,
+        0x8000_0000_0000_0001,
+        0x7e02_0000,
+    ];
     let values = prop::collection::btree_set(prop_oneof![0_u64..20, any::<u64>()], 1..4);
-    (0_u8..6, prop::sample::select(MASKS), values, any::<bool>()).prop_map(|(arg, mask, raw, member)| {
-        let values: BTreeSet<u64> = raw.into_iter().map(|value| value & mask).collect();
-        Test { arg, mask, values: values.into_iter().collect(), member }
-    })
+    (0_u8..6, prop::sample::select(MASKS), values, any::<bool>()).prop_map(
+        |(arg, mask, raw, member)| {
+            let values: BTreeSet<u64> = raw.into_iter().map(|value| value & mask).collect();
+            Test {
+                arg,
+                mask,
+                values: values.into_iter().collect(),
+                member,
+            }
+        },
+    )
 }
 
 fn a_conditional() -> impl Strategy<Value = Conditional> {
-    let clause = (prop::collection::vec(a_test(), 1..4), a_verdict())
-        .prop_map(|(when, then)| Clause { when, then, why: "random".into() });
+    let clause =
+        (prop::collection::vec(a_test(), 1..4), a_verdict()).prop_map(|(when, then)| Clause {
+            when,
+            then,
+            why: "random".into(),
+        });
     let call = prop::sample::select(Syscall::ALL);
-    (call, prop::collection::vec(clause, 1..4), a_verdict())
-        .prop_map(|(call, clauses, otherwise)| Conditional { call, clauses, otherwise, why: "random".into() })
+    (call, prop::collection::vec(clause, 1..4), a_verdict()).prop_map(
+        |(call, clauses, otherwise)| Conditional {
+            call,
+            clauses,
+            otherwise,
+            why: "random".into(),
+        },
+    )
 }
 
 fn a_filter() -> impl Strategy<Value = Filter> {
     let entries = prop::collection::vec((prop::sample::select(Syscall::ALL), a_verdict()), 0..200);
     let conditional = prop::collection::vec(a_conditional(), 0..12);
-    (any::<bool>(), entries, conditional, a_verdict()).prop_map(|(arm, entries, mut conditional, unlisted)| {
-        let arch = if arm { Arch::Aarch64 } else { Arch::X86_64 };
-        let mut seen = BTreeSet::new();
-        let mut fresh = |call: Syscall| call.number(arch).is_some() && seen.insert(call);
-        conditional.retain(|cases| fresh(cases.call));
-        let entries: Vec<_> = entries.into_iter().filter(|entry| fresh(entry.0)).collect();
-        let group = |(call, then)| Group { then, why: "random".into(), calls: vec![call] };
-        Filter { arch, groups: entries.into_iter().map(group).collect(), conditional, unlisted }
-    })
+    (any::<bool>(), entries, conditional, a_verdict()).prop_map(
+        |(arm, entries, mut conditional, unlisted)| {
+            let arch = if arm { Arch::Aarch64 } else { Arch::X86_64 };
+            let mut seen = BTreeSet::new();
+            let mut fresh = |call: Syscall| call.number(arch).is_some() && seen.insert(call);
+            conditional.retain(|cases| fresh(cases.call));
+            let entries: Vec<_> = entries.into_iter().filter(|entry| fresh(entry.0)).collect();
+            let group = |(call, then)| Group {
+                then,
+                why: "random".into(),
+                calls: vec![call],
+            };
+            Filter {
+                arch,
+                groups: entries.into_iter().map(group).collect(),
+                conditional,
+                unlisted,
+            }
+        },
+    )
 }
 
 proptest! {

@@ -38,17 +38,32 @@ const fn allow(from: SyscallProfile, why: &'static str, calls: &'static [Syscall
 
 /// EPERM, and recorded where the policy says `record`.
 const fn cold(why: &'static str, calls: &'static [Syscall]) -> Refused {
-    Refused { errno: Errno::EPERM, cold: true, why, calls }
+    Refused {
+        errno: Errno::EPERM,
+        cold: true,
+        why,
+        calls,
+    }
 }
 
 /// EPERM, never recorded: programs try these often and go on without.
 const fn quiet(why: &'static str, calls: &'static [Syscall]) -> Refused {
-    Refused { errno: Errno::EPERM, cold: false, why, calls }
+    Refused {
+        errno: Errno::EPERM,
+        cold: false,
+        why,
+        calls,
+    }
 }
 
 /// ENOSYS, so that programs fall back as on a kernel without the call.
 const fn absent(why: &'static str, calls: &'static [Syscall]) -> Refused {
-    Refused { errno: Errno::ENOSYS, cold: false, why, calls }
+    Refused {
+        errno: Errno::ENOSYS,
+        cold: false,
+        why,
+        calls,
+    }
 }
 
 /// The allow-lists.

@@ -21,7 +21,12 @@ const NO_PROTOCOL: Verdict = Verdict::Errno(Errno::EPROTONOSUPPORT);
 fn policy(profile: SyscallProfile, on_denied: OnDenied) -> Syscalls {
     let profile = Sourced::new(profile, Origin::Always);
     let on_denied = Sourced::new(on_denied, Origin::Always);
-    Syscalls { profile, allow: vec![], deny: vec![], on_denied }
+    Syscalls {
+        profile,
+        allow: vec![],
+        deny: vec![],
+        on_denied,
+    }
 }
 
 fn context(arch: Arch) -> FilterContext {
@@ -39,7 +44,11 @@ fn base(profile: SyscallProfile) -> Filter {
 }
 
 fn grant(name: &str) -> SyscallGrant {
-    SyscallGrant { name: name.into(), why: "test".into(), origin: Origin::Always }
+    SyscallGrant {
+        name: name.into(),
+        why: "test".into(),
+        origin: Origin::Always,
+    }
 }
 
 fn deny(name: &str) -> Sourced<String> {
@@ -242,7 +251,11 @@ const ROWS: &[Row] = &[
 fn each_row() {
     let (strict, job) = (base(SyscallProfile::Strict), base(SyscallProfile::Job));
     for (row, call, given, in_strict, in_job) in ROWS {
-        assert_eq!(strict.verdict(*call, &args(given)), *in_strict, "{row}, strict");
+        assert_eq!(
+            strict.verdict(*call, &args(given)),
+            *in_strict,
+            "{row}, strict"
+        );
         assert_eq!(job.verdict(*call, &args(given)), *in_job, "{row}, job");
     }
 }
@@ -250,7 +263,14 @@ fn each_row() {
 #[test]
 fn k_01_only_four_families_are_open() {
     let job = base(SyscallProfile::Job);
-    let reachable = |family: u64| (0..16).any(|kind| (0..300).any(|protocol| job.verdict(socket, &args(&[family, kind, protocol])).allows()));
+    let reachable = |family: u64| {
+        (0..16).any(|kind| {
+            (0..300).any(|protocol| {
+                job.verdict(socket, &args(&[family, kind, protocol]))
+                    .allows()
+            })
+        })
+    };
     let families: Vec<u64> = (0..256).filter(|&family| reachable(family)).collect();
     assert_eq!(families, [1, 2, 10, 16]);
 }
@@ -287,7 +307,10 @@ fn every_filter_compiles_and_is_proven_and_keeps_its_json() {
 fn strict_allows_nothing_that_job_does_not() {
     for writable_host_dir in [false, true] {
         for arch in [Arch::X86_64, Arch::Aarch64] {
-            let context = FilterContext { writable_host_dir, ..context(arch) };
+            let context = FilterContext {
+                writable_host_dir,
+                ..context(arch)
+            };
             let of = |profile| filter(&policy(profile, OnDenied::Errno), &context).unwrap();
             let (strict, job) = (of(SyscallProfile::Strict), of(SyscallProfile::Job));
             assert_eq!(freer(&strict, &job), []);
@@ -300,12 +323,21 @@ fn strict_allows_nothing_that_job_does_not() {
 fn a_difference_names_arguments_and_reason() {
     let (strict, job) = (base(SyscallProfile::Strict), base(SyscallProfile::Job));
     let found = freer(&job, &strict);
-    let of = |call| found.iter().find(|difference| difference.call == call).unwrap();
+    let of = |call| {
+        found
+            .iter()
+            .find(|difference| difference.call == call)
+            .unwrap()
+    };
     assert!(!of(splice).in_part);
     assert!(of(socket).in_part);
     assert!(job.verdict(socket, &of(socket).example).allows());
     assert!(!strict.verdict(socket, &of(socket).example).allows());
-    assert!(of(splice).to_string().starts_with("splice: copies within the kernel"));
+    assert!(
+        of(splice)
+            .to_string()
+            .starts_with("splice: copies within the kernel")
+    );
 }
 
 #[test]
@@ -313,11 +345,21 @@ fn a_writable_host_directory_takes_set_id_bits_away() {
     for profile in [SyscallProfile::Strict, SyscallProfile::Job] {
         let mut policy = policy(profile, OnDenied::Errno);
         policy.allow = vec![grant("openat2"), grant("fchmod")];
-        let context = FilterContext { writable_host_dir: true, ..context(Arch::X86_64) };
+        let context = FilterContext {
+            writable_host_dir: true,
+            ..context(Arch::X86_64)
+        };
         let filter = filter(&policy, &context).unwrap();
         let verdict = |call, given: &[u64]| filter.verdict(call, &args(given));
         for bits in [0o4755, 0o2755, 0o6000] {
-            for (call, arg) in [(chmod, 1), (fchmod, 1), (fchmodat, 2), (mkdir, 1), (mkdirat, 2), (creat, 1)] {
+            for (call, arg) in [
+                (chmod, 1),
+                (fchmod, 1),
+                (fchmodat, 2),
+                (mkdir, 1),
+                (mkdirat, 2),
+                (creat, 1),
+            ] {
                 let mut given = [0; 6];
                 given[arg] = bits;
                 assert_eq!(verdict(call, &given), EPERM, "{call}");
@@ -325,14 +367,25 @@ fn a_writable_host_directory_takes_set_id_bits_away() {
                 assert_eq!(verdict(call, &given), ALLOW, "{call}, sticky");
             }
             assert_eq!(verdict(open, &[0, 0o101, bits]), EPERM);
-            assert_eq!(verdict(open, &[0, 0o1, bits]), ALLOW, "the mode is not read");
-            assert_eq!(verdict(openat, &[0, 0, 0o20_200_002, bits]), EPERM, "O_TMPFILE");
+            assert_eq!(
+                verdict(open, &[0, 0o1, bits]),
+                ALLOW,
+                "the mode is not read"
+            );
+            assert_eq!(
+                verdict(openat, &[0, 0, 0o20_200_002, bits]),
+                EPERM,
+                "O_TMPFILE"
+            );
             assert_eq!(verdict(openat, &[0, 0, 0o20_200_002, 0o600]), ALLOW);
             assert_eq!(verdict(mknod, &[0, 0o100_000 | bits]), EPERM);
             assert_eq!(verdict(mknodat, &[0, 0, 0o100_000 | bits]), EPERM);
         }
         assert_eq!(verdict(mknod, &[0, 0o020_666]), EPERM, "still no devices");
-        assert_eq!((verdict(openat2, &[]), verdict(fchmodat2, &[])), (ENOSYS, ENOSYS));
+        assert_eq!(
+            (verdict(openat2, &[]), verdict(fchmodat2, &[])),
+            (ENOSYS, ENOSYS)
+        );
     }
 }
 
@@ -340,7 +393,11 @@ fn a_writable_host_directory_takes_set_id_bits_away() {
 fn degraded_limits_take_their_calls_away_whatever_is_granted() {
     let mut policy = policy(SyscallProfile::Job, OnDenied::Errno);
     policy.allow = vec![grant("memfd_create"), grant("sched_setaffinity")];
-    let context = FilterContext { refuse_memfd: true, refuse_affinity: true, ..context(Arch::X86_64) };
+    let context = FilterContext {
+        refuse_memfd: true,
+        refuse_affinity: true,
+        ..context(Arch::X86_64)
+    };
     let filter = filter(&policy, &context).unwrap();
     assert_eq!(filter.verdict(memfd_create, &[0; 6]), ENOSYS);
     assert_eq!(filter.verdict(sched_setaffinity, &[0; 6]), EPERM);
@@ -367,7 +424,10 @@ fn unknown_names_are_errors_with_the_nearest() {
     policy.allow = vec![grant("ptrase"), grant("open")];
     policy.deny = vec![deny("SYS_read")];
     let unknown = filter(&policy, &context(Arch::X86_64)).unwrap_err();
-    let found: Vec<_> = unknown.iter().map(|call| (call.name.as_str(), call.nearest)).collect();
+    let found: Vec<_> = unknown
+        .iter()
+        .map(|call| (call.name.as_str(), call.nearest))
+        .collect();
     assert_eq!(found, [("ptrase", "ptrace"), ("SYS_read", "read")]);
 }
 
@@ -387,19 +447,31 @@ fn recording_is_for_cold_calls_and_needs_a_listener() {
     let eperm = Verdict::Record(Errno::EPERM);
     assert_eq!(recorded.verdict(mount, &[0; 6]), eperm);
     assert_eq!(recorded.verdict(unshare, &args(&[0x1000_0000])), eperm);
-    assert_eq!(recorded.verdict(socket, &args(&[38, 5, 0])), Verdict::Record(Errno::EAFNOSUPPORT));
+    assert_eq!(
+        recorded.verdict(socket, &args(&[38, 5, 0])),
+        Verdict::Record(Errno::EAFNOSUPPORT)
+    );
     assert_eq!(recorded.verdict(clone3, &[0; 6]), ENOSYS);
     assert_eq!(recorded.verdict(ioctl, &args(&[0, 0x5412])), EPERM);
-    for hot in [openat, read, write, newfstatat, close, futex, execve, mmap, ioctl, prctl] {
+    for hot in [
+        openat, read, write, newfstatat, close, futex, execve, mmap, ioctl, prctl,
+    ] {
         assert!(!cold(hot), "{hot}");
     }
-    let deaf = FilterContext { notify_available: false, ..context(Arch::X86_64) };
+    let deaf = FilterContext {
+        notify_available: false,
+        ..context(Arch::X86_64)
+    };
     assert_eq!(filter(&policy, &deaf).unwrap(), base(SyscallProfile::Job));
 }
 
 #[test]
 fn kill_is_for_refusals_that_imitate_no_missing_feature() {
-    let killing = filter(&policy(SyscallProfile::Job, OnDenied::Kill), &context(Arch::X86_64)).unwrap();
+    let killing = filter(
+        &policy(SyscallProfile::Job, OnDenied::Kill),
+        &context(Arch::X86_64),
+    )
+    .unwrap();
     assert_eq!(killing.verdict(mount, &[0; 6]), Verdict::Kill);
     assert_eq!(killing.verdict(ioctl, &args(&[0, 0x5412])), Verdict::Kill);
     assert_eq!(killing.verdict(clone3, &[0; 6]), ENOSYS);
@@ -410,7 +482,10 @@ fn kill_is_for_refusals_that_imitate_no_missing_feature() {
 #[test]
 fn the_gateway_makes_nothing() {
     let gateway = gateway_filter(Arch::X86_64);
-    for call in [openat, open, socket, execve, clone, fork, vfork, clone3, mount, setns, unshare, ptrace, kill, ioctl] {
+    for call in [
+        openat, open, socket, execve, clone, fork, vfork, clone3, mount, setns, unshare, ptrace,
+        kill, ioctl,
+    ] {
         assert!(!gateway.verdict(call, &[0; 6]).allows(), "{call}");
     }
     assert_eq!(gateway.verdict(mmap, &args(&[0, 0, 7])), EPERM);
