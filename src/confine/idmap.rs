@@ -337,7 +337,10 @@ mod tests {
         }
     }
 
-    fn lines(extents: &[Extent]) -> Vec<(u32, u32, u32)> {
+    /// (inside, outside, count) of each extent.
+    type Lines = Vec<(u32, u32, u32)>;
+
+    fn lines(extents: &[Extent]) -> Lines {
         extents
             .iter()
             .map(|extent| (extent.inside, extent.outside, extent.count))
@@ -345,11 +348,7 @@ mod tests {
     }
 
     /// (U0, job) for an account with uid `own`.
-    fn of(
-        case: &Case,
-        own: u32,
-        subordinate: Option<IdRange>,
-    ) -> (Vec<(u32, u32, u32)>, Vec<(u32, u32, u32)>) {
+    fn of(case: &Case, own: u32, subordinate: Option<IdRange>) -> (Lines, Lines) {
         let maps = maps_of(case, &Account { own, subordinate }).unwrap();
         (lines(&maps.gateway), lines(&maps.job))
     }

@@ -45,54 +45,36 @@ pub const FUTEX_PI: &[u64] = &[6, 7, 8, 11, 12, 13];
 pub const PERSONALITIES: &[u64] = &[0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, 0xffff_ffff];
 
 /// prctl(2) options that act on the caller alone.
+#[rustfmt::skip]
 pub const PRCTL_OPTIONS: &[u64] = &[
-    1,
-    2, // PDEATHSIG
-    3,
-    4, // DUMPABLE
-    7,
-    8, // KEEPCAPS
-    15,
-    16, // NAME
-    21,
-    22, // SECCOMP
-    23,
-    24, // CAPBSET
-    25,
-    26, // TSC
+    1, 2, // PDEATHSIG
+    3, 4, // DUMPABLE
+    7, 8, // KEEPCAPS
+    15, 16, // NAME
+    21, 22, // SECCOMP
+    23, 24, // CAPBSET
+    25, 26, // TSC
     27, // GET_SECUREBITS
-    29,
-    30, // TIMERSLACK
-    36,
-    37, // CHILD_SUBREAPER
-    38,
-    39, // NO_NEW_PRIVS
+    29, 30, // TIMERSLACK
+    36, 37, // CHILD_SUBREAPER
+    38, 39, // NO_NEW_PRIVS
     40, // GET_TID_ADDRESS
-    41,
-    42, // THP_DISABLE
+    41, 42, // THP_DISABLE
     47, // CAP_AMBIENT
-    50,
-    51, // SVE vector length
-    52,
-    53, // SPECULATION_CTRL
-    54,
-    55,
-    56, // PAC_RESET_KEYS, TAGGED_ADDR_CTRL
+    50, 51, // SVE vector length
+    52, 53, // SPECULATION_CTRL
+    54, 55, 56, // PAC_RESET_KEYS, TAGGED_ADDR_CTRL
     59, // SYSCALL_USER_DISPATCH
-    60,
-    61, // PAC_ENABLED_KEYS
-    63,
-    64, // SME vector length
-    65,
-    66, // MDWE
-    74,
-    75,
-    76,          // SHADOW_STACK
+    60, 61, // PAC_ENABLED_KEYS
+    63, 64, // SME vector length
+    65, 66, // MDWE
+    74, 75, 76, // SHADOW_STACK
     0x5961_6d61, // PTRACER
     0x5356_4d41, // VMA names
 ];
 
 /// arch_prctl(2) codes for thread-local storage, CPUID faulting, AMX and shadow stacks.
+#[rustfmt::skip]
 pub const ARCH_PRCTL_CODES: &[u64] = &[
     0x1001, 0x1002, 0x1003, 0x1004, // SET_GS SET_FS GET_FS GET_GS
     0x1011, 0x1012, // CPUID
@@ -100,3 +82,37 @@ pub const ARCH_PRCTL_CODES: &[u64] = &[
     0x3001, // CET_STATUS, asked by older C libraries
     0x5001, 0x5002, 0x5003, 0x5004, 0x5005, // SHSTK
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_agree_with_the_c_library() {
+        let namespaces = libc::CLONE_NEWNS
+            | libc::CLONE_NEWCGROUP
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUSER
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWNET;
+        assert_eq!(namespaces as u64, CLONE_NAMESPACES);
+        assert_eq!(u64::from(libc::S_ISUID | libc::S_ISGID), S_ISUID_ISGID);
+        assert_eq!(u64::from(libc::S_IFMT), S_IFMT);
+        let creating = libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY);
+        assert_eq!(creating as u64, O_CREAT_TMPFILE);
+        let futex = !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
+        assert_eq!(u64::from(futex), FUTEX_CMD_MASK);
+        for option in [
+            libc::PR_SET_NAME,
+            libc::PR_SET_SECCOMP,
+            libc::PR_SET_NO_NEW_PRIVS,
+            libc::PR_SET_VMA,
+        ] {
+            assert!(PRCTL_OPTIONS.contains(&(option as u64)));
+        }
+        for option in [libc::PR_SET_MM, libc::PR_SET_SECUREBITS] {
+            assert!(!PRCTL_OPTIONS.contains(&(option as u64)));
+        }
+    }
+}

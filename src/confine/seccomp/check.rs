@@ -1,4 +1,5 @@
-//! [pure] Proof that a BPF program does what its filter says; shares no code with the compiler.
+//! [pure] Proof that a BPF program does what its filter says; shares no code with the compiler
+//! but the form of an instruction.
 //!
 //! The proof is exact, not a sample. A valid program looks at its input only
 //! through compares of a masked 32-bit word with a constant. Architecture and
@@ -9,7 +10,7 @@
 //! instruction was executed.
 
 use super::classes::{self, Atom};
-use super::compile::{Insn, MAX_INSNS, encode};
+use super::compile::{Insn, MAX_INSNS};
 use super::{Filter, Flaw, Rule, Verdict};
 use crate::linux::syscall::{Arch, X32_BIT};
 use sha2::{Digest, Sha256};
@@ -146,6 +147,16 @@ fn digest(program: &[Insn]) -> [u8; 32] {
         bytes.extend(insn.k.to_le_bytes());
     }
     Sha256::digest(bytes).into()
+}
+
+/// What the kernel must be told for a verdict, by the C library's constants.
+fn returns(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Allow => libc::SECCOMP_RET_ALLOW,
+        Verdict::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+        Verdict::Record(errno) => libc::SECCOMP_RET_USER_NOTIF | errno as u32,
+        Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+    }
 }
 
 /// `struct seccomp_data` as 32-bit words: number, architecture, two of the
@@ -305,7 +316,7 @@ impl Check<'_> {
     /// Every other architecture is killed before anything else is looked at.
     /// The shape is exact for all values; the runs show that it is reached.
     fn foreign(&mut self, ours: Arch) -> Result<(), Refuted> {
-        let kill = encode(Verdict::Kill);
+        let kill = returns(Verdict::Kill);
         let shape = match *self.ops {
             [Op::Return(value)] => value == kill,
             [Op::Load(ARCH), Op::Equal { k, no, .. }, ..] => {
@@ -419,7 +430,7 @@ impl Check<'_> {
             data[FIRST_ARG..].copy_from_slice(&args);
             let args = classes::args(&args);
             let (expected, returned) = (rule.verdict(&args), self.run(&data));
-            if returned != encode(expected) {
+            if returned != returns(expected) {
                 return Err(Refuted::Differs {
                     number,
                     args,

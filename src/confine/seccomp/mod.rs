@@ -14,6 +14,7 @@
 pub mod check;
 pub mod classes;
 pub mod compile;
+#[rustfmt::skip] // a table: one clause on one line
 pub mod conditions;
 pub mod diff;
 #[cfg(test)]
@@ -348,6 +349,17 @@ mod tests {
             filter.verdict(Syscall::bpf, &[0; 6]),
             Verdict::Errno(Errno::ENOSYS)
         );
+    }
+
+    #[test]
+    fn errors_have_the_numbers_of_the_c_library() {
+        let same = |errno: Errno, number: libc::c_int| assert_eq!(i32::from(errno as u16), number);
+        same(Errno::EPERM, libc::EPERM);
+        same(Errno::EINVAL, libc::EINVAL);
+        same(Errno::ENOSYS, libc::ENOSYS);
+        same(Errno::EPROTONOSUPPORT, libc::EPROTONOSUPPORT);
+        same(Errno::EOPNOTSUPP, libc::EOPNOTSUPP);
+        same(Errno::EAFNOSUPPORT, libc::EAFNOSUPPORT);
     }
 
     #[test]

@@ -81,6 +81,7 @@ pub const ALLOWED: &[Allowed] = &[
         mkdir, mkdirat, rmdir, unlink, unlinkat, rename, renameat, renameat2,
         link, linkat, symlink, symlinkat, truncate, umask,
         chmod, fchmod, fchmodat, fchmodat2, utimensat, utimes, utime, futimesat,
+        getxattr, lgetxattr, fgetxattr, getxattrat, listxattr, llistxattr, flistxattr, listxattrat,
     ]),
     allow(Strict, "its own memory", &[
         mmap, mprotect, munmap, mremap, madvise, brk, msync, membarrier, mseal,
@@ -124,8 +125,7 @@ pub const ALLOWED: &[Allowed] = &[
     ]),
     allow(Job, "package managers and archives set owners, attributes and special files", &[
         chown, fchown, lchown, fchownat, mknod, mknodat,
-        setxattr, lsetxattr, fsetxattr, setxattrat, getxattr, lgetxattr, fgetxattr, getxattrat,
-        listxattr, llistxattr, flistxattr, listxattrat,
+        setxattr, lsetxattr, fsetxattr, setxattrat,
         removexattr, lremovexattr, fremovexattr, removexattrat,
     ]),
     allow(Job, "changes ids and capabilities within what its user namespace maps", &[
