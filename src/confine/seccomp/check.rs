@@ -175,6 +175,7 @@ enum Op {
     Jump(usize),
     Equal { k: u32, yes: usize, no: usize },
     AtLeast { k: u32, yes: usize, no: usize },
+    AnyBit { k: u32, yes: usize, no: usize },
     Return(u32),
 }
 
@@ -211,6 +212,11 @@ fn decode_one(Insn { code, jt, jf, k }: Insn, at: usize, length: usize) -> Resul
             no: within(jf.into())?,
         }),
         0x35 => Ok(Op::AtLeast {
+            k,
+            yes: within(jt.into())?,
+            no: within(jf.into())?,
+        }),
+        0x45 => Ok(Op::AnyBit {
             k,
             yes: within(jt.into())?,
             no: within(jf.into())?,
@@ -265,6 +271,10 @@ fn settle(ops: &[Op]) -> Result<Vec<Accumulator>, Refuted> {
                 before[yes].join(here);
                 before[no].join(here);
             }
+            (Op::AnyBit { yes, no, .. }, Accumulator::Word(FIRST_ARG.., _)) => {
+                before[yes].join(here);
+                before[no].join(here);
+            }
             (Op::Return(_), _) => {}
             _ => return Err(Refuted::Ambiguous(at)),
         }
@@ -296,6 +306,13 @@ impl Check<'_> {
                 Op::Jump(to) => to,
                 Op::Equal { k, yes, no } => {
                     if accumulator == k {
+                        yes
+                    } else {
+                        no
+                    }
+                }
+                Op::AnyBit { k, yes, no } => {
+                    if accumulator & k != 0 {
                         yes
                     } else {
                         no
@@ -400,6 +417,14 @@ impl Check<'_> {
                 }
                 (Op::Equal { k, yes, no }, Accumulator::Word(ARCH, _)) => {
                     todo.push(if arch.audit() == k { yes } else { no });
+                }
+                (Op::AnyBit { k, yes, no }, Accumulator::Word(word @ FIRST_ARG.., mask)) => {
+                    atoms.push(Atom {
+                        word: word - FIRST_ARG,
+                        mask: mask & k,
+                        value: 0,
+                    });
+                    todo.extend([yes, no]);
                 }
                 (Op::Equal { k, yes, no }, Accumulator::Word(word, mask)) => {
                     atoms.push(Atom {

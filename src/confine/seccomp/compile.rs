@@ -30,6 +30,7 @@ const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JA: u16 = 0x05; // BPF_JMP | BPF_JA
 const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const RET: u16 = 0x06; // BPF_RET | BPF_K
 
@@ -192,6 +193,10 @@ impl<'a> Reversed<'a> {
         }
         let offset = ARGS + 8 * u32::from(test.arg);
         let (low_mask, high_mask) = halves(test.mask);
+        if test.values == [0] && high_mask == 0 {
+            self.branch(JSET, low_mask, no, yes);
+            return self.load(offset, FULL);
+        }
         let values = test.values.iter().rev().map(|&value| halves(value));
         if high_mask == 0 {
             values.fold(no, |next, (low, _)| self.branch(JEQ, low, yes, next));

@@ -25,6 +25,7 @@ fn interpret(program: &[Insn], number: u32, arch: u32, args: &[u64; 6]) -> u32 {
             0x05 => at += k as usize,
             0x15 => at += usize::from(if a == k { jt } else { jf }),
             0x35 => at += usize::from(if a >= k { jt } else { jf }),
+            0x45 => at += usize::from(if a & k != 0 { jt } else { jf }),
             0x06 => return k,
             _ => panic!("code {code:#x}"),
         }
@@ -206,7 +207,7 @@ fn a_changed_job_program_is_found() {
         let mut changed = program.clone();
         let insn = &mut changed[at];
         match insn.code {
-            0x15 | 0x35 => (insn.jt, insn.jf) = (insn.jf, insn.jt),
+            0x15 | 0x35 | 0x45 => (insn.jt, insn.jf) = (insn.jf, insn.jt),
             _ => insn.k ^= 4,
         }
         assert!(prove(&filter, changed).is_err(), "instruction {at}");
@@ -287,7 +288,7 @@ fn a_test() -> impl Strategy<Value = Test> {
         0x8000_0000_0000_0001,
         0x7e02_0000,
     ];
-    let values = prop::collection::btree_set(prop_oneof![0_u64..20, any::<u64>()], 1..4);
+    let values = prop::collection::btree_set(prop_oneof![Just(0), 0_u64..20, any::<u64>()], 1..4);
     (0_u8..6, prop::sample::select(MASKS), values, any::<bool>()).prop_map(
         |(arg, mask, raw, member)| {
             let values: BTreeSet<u64> = raw.into_iter().map(|value| value & mask).collect();

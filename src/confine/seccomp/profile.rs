@@ -123,6 +123,9 @@ pub const ALLOWED: &[Allowed] = &[
     allow(Strict, "confines itself further", &[
         seccomp, landlock_create_ruleset, landlock_add_rule, landlock_restrict_self,
     ]),
+    allow(Strict, "called by trampolines of the kernel where the host traces a program; useless elsewhere", &[
+        uprobe, uretprobe,
+    ]),
     allow(Job, "package managers and archives set owners, attributes and special files", &[
         chown, fchown, lchown, fchownat, mknod, mknodat,
         setxattr, lsetxattr, fsetxattr, setxattrat,
@@ -203,7 +206,6 @@ pub const REFUSED: &[Refused] = &[
         lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules,
     ]),
     absent("asks the scheduler for longer slices", &[rseq_slice_yield]),
-    absent("only trampolines of the kernel call it, and they pass the filter by themselves (6.14)", &[uprobe, uretprobe]),
     absent("obsolete, and gone from current kernels", &[
         _sysctl, afs_syscall, create_module, epoll_ctl_old, epoll_wait_old, get_kernel_syms,
         get_thread_area, getpmsg, lookup_dcookie, nfsservctl, putpmsg, query_module,

@@ -296,7 +296,7 @@ fn every_filter_compiles_and_is_proven_and_keeps_its_json() {
         }
         for filter in filters {
             let program = compile(&filter).unwrap();
-            assert!(program.len() <= 430, "{} instructions", program.len());
+            assert!(program.len() <= 420, "{} instructions", program.len());
             assert!(prove(&filter, program).is_ok());
             let json = serde_json::to_string(&filter).unwrap();
             assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter);
