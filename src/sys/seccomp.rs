@@ -294,6 +294,32 @@ mod tests {
         assert_eq!(before, after);
     }
 
+    /// S-02. Without CONFIG_IA32_EMULATION the instruction itself faults.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn an_i386_call_kills_the_process() {
+        use rustix::process::{Pid, WaitOptions, waitpid};
+        let (_, program) = proven(SyscallProfile::Job, OnDenied::Errno);
+        // SAFETY: the child only makes system calls until it ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let loaded = rustix::thread::set_no_new_privs(true).is_ok()
+                && set_filter(&program, Listener::None).is_ok();
+            // SAFETY: getpid of i386 takes no arguments and changes rax alone.
+            unsafe { std::arch::asm!("int 0x80", inout("rax") 20_u64 => _) };
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(i32::from(loaded)) };
+        }
+        let (_, status) = waitpid(Pid::from_raw(child), WaitOptions::empty())
+            .unwrap()
+            .unwrap();
+        let signal = status.terminating_signal();
+        assert!(
+            matches!(signal, Some(libc::SIGSYS | libc::SIGSEGV)),
+            "{status:?}"
+        );
+    }
+
     #[test]
     fn a_recorded_call_is_told_and_answered() {
         let (filter, program) = proven(SyscallProfile::Job, OnDenied::Record);
