@@ -281,7 +281,7 @@ pub fn walk(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::message::Status;
+    use crate::event::Status;
     use proptest::prelude::*;
 
     const PLAN: &[u8] = b"{\"name\":\"job\"}";

@@ -14,7 +14,6 @@ pub mod text;
 pub mod time;
 
 use crate::linux::syscall::Syscall;
-use crate::sandbox::message::Status;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a command line that an event keeps.
@@ -74,13 +73,6 @@ pub enum Kind {
         id: u32,
         /// How.
         status: Status,
-    },
-    /// A command could not be executed.
-    NotStarted {
-        /// Its number; 0 for the job's own.
-        id: u32,
-        /// Why: errno(3).
-        errno: i32,
     },
     /// The supervisor sent the job a signal.
     Signal {
@@ -176,6 +168,18 @@ pub enum Sender {
     Supervisor,
 }
 
+/// How a command ended, or that it never began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// exit(3) with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Never executed, for this errno; 0 where no single call failed.
+    NotStarted(i32),
+}
+
 /// Whose doing an event is: what bounds how many there can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -210,7 +214,6 @@ impl Kind {
             Self::Refused(_) | Self::OutOfMemory { .. } | Self::LogTruncated { .. } => Cause::Job,
             Self::Exec { .. }
             | Self::ExecEnded { .. }
-            | Self::NotStarted { .. }
             | Self::Signal { .. } => Cause::Caller,
             Self::Planned { .. }
             | Self::Started { .. }

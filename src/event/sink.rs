@@ -233,7 +233,7 @@ fn wall_clock() -> u64 {
 mod tests {
     use super::*;
     use crate::event::{Decider, Refusal};
-    use crate::sandbox::message::Status;
+    use crate::event::Status;
     use crate::linux::syscall::Syscall;
     use rustix::fs::CWD;
     use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,6 @@
 //! [pure] Events as text, one line each, that no terminal acts on.
 
-use super::{Event, Kind, Refusal};
-use crate::sandbox::message::Status;
+use super::{Event, Kind, Refusal, Status};
 use crate::source::render::one_line;
 
 /// A command line, each word quoted where a shell would need it.
@@ -22,6 +21,7 @@ fn ended(status: Status) -> String {
     match status {
         Status::Code(code) => format!("status {code}"),
         Status::Signal(signal) => format!("signal {signal}"),
+        Status::NotStarted(errno) => format!("not started, errno {errno}"),
     }
 }
 
@@ -52,8 +52,6 @@ impl Kind {
                 format!("exec {id}: {} and {left_out} bytes of arguments more", command(argv))
             }
             Self::ExecEnded { id, status } => format!("exec {id} ended: {}", ended(*status)),
-            Self::NotStarted { id: 0, errno } => format!("not started: errno {errno}"),
-            Self::NotStarted { id, errno } => format!("exec {id} not started: errno {errno}"),
             Self::Signal { signal, by } => {
                 format!("signal {signal} sent for {}", format!("{by:?}").to_lowercase())
             }
