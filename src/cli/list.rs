@@ -3,7 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::output::print;
 use crate::cli::problem::Problem;
-use crate::event::text::plain;
+use crate::source::render::one_line;
 use crate::sandbox::message::Status;
 use crate::source::diagnostic::Diagnostic;
 use crate::supervise::control::{Answer, Ask, Live};
@@ -113,11 +113,11 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
         match state {
             Some(state) => {
                 let age = age(now.saturating_sub(state.created));
-                let command = plain(&state.command.join(" "));
+                let command = one_line(&state.command.join(" "));
                 text.push_str(&format!(
                     "{name:<24} {:<22} {:<12} {age:>8}  {command}\n",
                     phase(&state.phase),
-                    plain(&state.policy)
+                    one_line(&state.policy)
                 ));
             }
             None => text.push_str(&format!("{name:<24} unreadable: cofferdam rm {name}\n")),
