@@ -112,17 +112,29 @@ fn probes() -> Vec<Probe> {
     ]
     .into_iter()
     .flatten()
-    .map(|probe| Probe { name: probe.name, run: probe.run })
+    .map(|probe| Probe {
+        name: probe.name,
+        run: probe.run,
+    })
     .collect()
 }
 
 fn main() -> ExitCode {
     let inherited = descriptors::open_above_two();
     let mut arguments = std::env::args().skip(1).peekable();
-    let mut world = World { inherited, workspace: ".".into(), ..World::default() };
-    while arguments.peek().is_some_and(|argument| argument.starts_with("--")) {
+    let mut world = World {
+        inherited,
+        workspace: ".".into(),
+        ..World::default()
+    };
+    while arguments
+        .peek()
+        .is_some_and(|argument| argument.starts_with("--"))
+    {
         let option = arguments.next().unwrap_or_default();
-        let Some(value) = arguments.next() else { return usage(&format!("{option} needs a value")) };
+        let Some(value) = arguments.next() else {
+            return usage(&format!("{option} needs a value"));
+        };
         if let Err(reason) = set(&mut world, &option, value) {
             return usage(&reason);
         }
@@ -162,7 +174,9 @@ fn set(world: &mut World, option: &str, value: String) -> Result<(), String> {
         "--port" => world.port = Some(value.parse().map_err(wrong)?),
         "--shm-key" => world.shm_key = Some(value.parse().map_err(wrong)?),
         "--ipc-name" => world.ipc_name = Some(value),
-        "--host-namespaces" => world.host_namespaces = value.split(',').map(str::to_owned).collect(),
+        "--host-namespaces" => {
+            world.host_namespaces = value.split(',').map(str::to_owned).collect()
+        }
         _ => return Err(format!("unknown option {option}")),
     }
     Ok(())
@@ -177,10 +191,12 @@ fn select(names: &[String]) -> Result<Vec<Probe>, String> {
     let mut all = probes();
     names
         .iter()
-        .map(|name| match all.iter().position(|probe| probe.name == name) {
-            Some(at) => Ok(all.swap_remove(at)),
-            None => Err(format!("no probe is called {name}, or it was named twice")),
-        })
+        .map(
+            |name| match all.iter().position(|probe| probe.name == name) {
+                Some(at) => Ok(all.swap_remove(at)),
+                None => Err(format!("no probe is called {name}, or it was named twice")),
+            },
+        )
         .collect()
 }
 
@@ -188,7 +204,11 @@ fn report(world: &World, chosen: &[Probe]) -> ExitCode {
     let mut out = std::io::stdout();
     for probe in chosen {
         let text = in_child(probe, world);
-        if out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).is_err() {
+        if out
+            .write_all(text.as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .is_err()
+        {
             return ExitCode::FAILURE;
         }
     }
@@ -216,15 +236,17 @@ fn in_child(probe: &Probe, world: &World) -> String {
     };
     drop(theirs);
     let mut text = String::new();
-    let answered = poll_readable(ours.as_raw_fd(), PATIENCE_MS)
-        && ours.read_to_string(&mut text).is_ok();
+    let answered =
+        poll_readable(ours.as_raw_fd(), PATIENCE_MS) && ours.read_to_string(&mut text).is_ok();
     if !answered {
         raw::kill(pid);
     }
     match (reap(pid), text.is_empty()) {
         (_, false) => text,
         (Some(libc::SIGSYS), true) => line(probe.name, &refused("SIGSYS", "killed by the filter")),
-        (Some(signal), true) if answered => line(probe.name, &not_run(format!("died of signal {signal}"))),
+        (Some(signal), true) if answered => {
+            line(probe.name, &not_run(format!("died of signal {signal}")))
+        }
         (_, true) => line(probe.name, &not_run("gave no answer".into())),
     }
 }

@@ -6,36 +6,129 @@ use crate::{Probe, World};
 use std::os::unix::fs::MetadataExt;
 
 pub const PROBES: &[Probe] = &[
-    Probe { name: "C-01-inheritable", run: |_| capability_set("CapInh:") },
-    Probe { name: "C-01-permitted", run: |_| capability_set("CapPrm:") },
-    Probe { name: "C-01-effective", run: |_| capability_set("CapEff:") },
-    Probe { name: "C-01-bounding", run: |_| capability_set("CapBnd:") },
-    Probe { name: "C-01-ambient", run: |_| capability_set("CapAmb:") },
-    Probe { name: "C-02-no-new-privs", run: |_| status_is("NoNewPrivs:", "1") },
-    Probe { name: "C-02-no-new-privs-everywhere", run: |_| everywhere("NoNewPrivs:", "1") },
-    Probe { name: "C-03-capset-widen", run: |_| widen() },
-    Probe { name: "C-03-ambient-raise", run: |_| ambient() },
-    Probe { name: "C-04-setuid-zero", run: |_| attempt(call(libc::SYS_setresuid, &[0, 0, 0]), "setresuid(0, 0, 0)") },
-    Probe { name: "C-04-setuid-other", run: |_| attempt(call(libc::SYS_setresuid, &[1, 1, 1]), "setresuid(1, 1, 1)") },
-    Probe { name: "C-04-setgid-other", run: |_| attempt(call(libc::SYS_setresgid, &[1, 1, 1]), "setresgid(1, 1, 1)") },
-    Probe { name: "C-04-setfsuid-zero", run: |_| setfsuid() },
-    Probe { name: "C-06-securebits", run: |_| attempt(call(libc::SYS_prctl, &[libc::PR_SET_SECUREBITS as u64, 0x2f]), "PR_SET_SECUREBITS") },
-    Probe { name: "C-06-bounding-drop", run: |_| attempt(call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP as u64, 0]), "PR_CAPBSET_DROP") },
-    Probe { name: "C-07-groups", run: groups },
-    Probe { name: "C-07-setgroups", run: |_| attempt(call(libc::SYS_setgroups, &[0, 0]), "setgroups(0)") },
-    Probe { name: "C-08-host-root-mapped", run: |_| host_root() },
-    Probe { name: "C-08-whole-id-range", run: |_| id_range() },
-    Probe { name: "C-09-personality-no-randomise", run: |_| attempt(call(libc::SYS_personality, &[0x0004_0000]), "ADDR_NO_RANDOMIZE") },
-    Probe { name: "C-09-personality-high-bits", run: |_| attempt(call(libc::SYS_personality, &[0x1_0004_0000]), "ADDR_NO_RANDOMIZE with bit 32") },
-    Probe { name: "C-10-keep-caps-locked", run: |_| keep_caps() },
-    Probe { name: "S-38-filter-on", run: |_| status_is("Seccomp:", "2") },
-    Probe { name: "S-38-filter-everywhere", run: |_| everywhere("Seccomp:", "2") },
+    Probe {
+        name: "C-01-inheritable",
+        run: |_| capability_set("CapInh:"),
+    },
+    Probe {
+        name: "C-01-permitted",
+        run: |_| capability_set("CapPrm:"),
+    },
+    Probe {
+        name: "C-01-effective",
+        run: |_| capability_set("CapEff:"),
+    },
+    Probe {
+        name: "C-01-bounding",
+        run: |_| capability_set("CapBnd:"),
+    },
+    Probe {
+        name: "C-01-ambient",
+        run: |_| capability_set("CapAmb:"),
+    },
+    Probe {
+        name: "C-02-no-new-privs",
+        run: |_| status_is("NoNewPrivs:", "1"),
+    },
+    Probe {
+        name: "C-02-no-new-privs-everywhere",
+        run: |_| everywhere("NoNewPrivs:", "1"),
+    },
+    Probe {
+        name: "C-03-capset-widen",
+        run: |_| widen(),
+    },
+    Probe {
+        name: "C-03-ambient-raise",
+        run: |_| ambient(),
+    },
+    Probe {
+        name: "C-04-setuid-zero",
+        run: |_| attempt(call(libc::SYS_setresuid, &[0, 0, 0]), "setresuid(0, 0, 0)"),
+    },
+    Probe {
+        name: "C-04-setuid-other",
+        run: |_| attempt(call(libc::SYS_setresuid, &[1, 1, 1]), "setresuid(1, 1, 1)"),
+    },
+    Probe {
+        name: "C-04-setgid-other",
+        run: |_| attempt(call(libc::SYS_setresgid, &[1, 1, 1]), "setresgid(1, 1, 1)"),
+    },
+    Probe {
+        name: "C-04-setfsuid-zero",
+        run: |_| setfsuid(),
+    },
+    Probe {
+        name: "C-06-securebits",
+        run: |_| {
+            attempt(
+                call(libc::SYS_prctl, &[libc::PR_SET_SECUREBITS as u64, 0x2f]),
+                "PR_SET_SECUREBITS",
+            )
+        },
+    },
+    Probe {
+        name: "C-06-bounding-drop",
+        run: |_| {
+            attempt(
+                call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP as u64, 0]),
+                "PR_CAPBSET_DROP",
+            )
+        },
+    },
+    Probe {
+        name: "C-07-groups",
+        run: groups,
+    },
+    Probe {
+        name: "C-07-setgroups",
+        run: |_| attempt(call(libc::SYS_setgroups, &[0, 0]), "setgroups(0)"),
+    },
+    Probe {
+        name: "C-08-host-root-mapped",
+        run: |_| host_root(),
+    },
+    Probe {
+        name: "C-08-whole-id-range",
+        run: |_| id_range(),
+    },
+    Probe {
+        name: "C-09-personality-no-randomise",
+        run: |_| {
+            attempt(
+                call(libc::SYS_personality, &[0x0004_0000]),
+                "ADDR_NO_RANDOMIZE",
+            )
+        },
+    },
+    Probe {
+        name: "C-09-personality-high-bits",
+        run: |_| {
+            attempt(
+                call(libc::SYS_personality, &[0x1_0004_0000]),
+                "ADDR_NO_RANDOMIZE with bit 32",
+            )
+        },
+    },
+    Probe {
+        name: "C-10-keep-caps-locked",
+        run: |_| keep_caps(),
+    },
+    Probe {
+        name: "S-38-filter-on",
+        run: |_| status_is("Seccomp:", "2"),
+    },
+    Probe {
+        name: "S-38-filter-everywhere",
+        run: |_| everywhere("Seccomp:", "2"),
+    },
 ];
 
 fn status(path: &str, key: &str) -> Result<String, i32> {
     let text = std::fs::read_to_string(path).map_err(|error| error.raw_os_error().unwrap_or(0))?;
     let line = text.lines().find_map(|line| line.strip_prefix(key));
-    line.map(|value| value.trim().to_owned()).ok_or(libc::ENOENT)
+    line.map(|value| value.trim().to_owned())
+        .ok_or(libc::ENOENT)
 }
 
 fn capability_set(key: &str) -> Verdict {
@@ -56,19 +149,34 @@ fn status_is(key: &str, wanted: &str) -> Verdict {
 
 /// Every thread of every visible process but pid 1, which is ours, not the job's.
 fn everywhere(key: &str, wanted: &str) -> Verdict {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return absent("/proc") };
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return absent("/proc");
+    };
     let numeric = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    let pids = processes.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    worst(pids.filter(|name| numeric(name) && name != "1").flat_map(|pid| {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-        let check = |task: std::fs::DirEntry| match status(&format!("{}/status", task.path().display()), key) {
-            Ok(value) if value == wanted => clean(format!("{key} {value}")),
-            Ok(value) => allowed(format!("task {}: {key} {value}", task.file_name().to_string_lossy())),
-            // Gone between listing and reading.
-            Err(_) => absent(format!("{}", task.path().display())),
-        };
-        tasks.flatten().map(check).collect()
-    }))
+    let pids = processes
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    worst(
+        pids.filter(|name| numeric(name) && name != "1")
+            .flat_map(|pid| {
+                let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+                    return Vec::new();
+                };
+                let check = |task: std::fs::DirEntry| match status(
+                    &format!("{}/status", task.path().display()),
+                    key,
+                ) {
+                    Ok(value) if value == wanted => clean(format!("{key} {value}")),
+                    Ok(value) => allowed(format!(
+                        "task {}: {key} {value}",
+                        task.file_name().to_string_lossy()
+                    )),
+                    // Gone between listing and reading.
+                    Err(_) => absent(format!("{}", task.path().display())),
+                };
+                tasks.flatten().map(check).collect()
+            }),
+    )
 }
 
 /// capset(2), version 3: everything permitted and effective.
@@ -80,7 +188,10 @@ fn widen() -> Verdict {
         return attempt(Err::<(), _>(errno), "capget");
     }
     let wide = [u32::MAX, u32::MAX, 0, 0x1ff, 0x1ff, 0];
-    attempt(call(libc::SYS_capset, &[at(&header), at(&wide)]), "capset to everything")
+    attempt(
+        call(libc::SYS_capset, &[at(&header), at(&wide)]),
+        "capset to everything",
+    )
 }
 
 /// Needs the capability permitted and inheritable, so that is set first.
@@ -93,8 +204,17 @@ fn ambient() -> Verdict {
     }
     sets[2] |= 1;
     let inherited = call(libc::SYS_capset, &[at(&header), at(&sets)]);
-    let raise = [libc::PR_CAP_AMBIENT as u64, libc::PR_CAP_AMBIENT_RAISE as u64, 0, 0, 0];
-    attempt(inherited.and_then(|_| call(libc::SYS_prctl, &raise)), "ambient CAP_CHOWN")
+    let raise = [
+        libc::PR_CAP_AMBIENT as u64,
+        libc::PR_CAP_AMBIENT_RAISE as u64,
+        0,
+        0,
+        0,
+    ];
+    attempt(
+        inherited.and_then(|_| call(libc::SYS_prctl, &raise)),
+        "ambient CAP_CHOWN",
+    )
 }
 
 /// setfsuid(2) never fails; the second call tells what the first did.
@@ -102,7 +222,10 @@ fn setfsuid() -> Verdict {
     if call(libc::SYS_getuid, &[]) == Ok(0) {
         return allowed("already uid 0");
     }
-    let answers = [call(libc::SYS_setfsuid, &[0]), call(libc::SYS_setfsuid, &[0])];
+    let answers = [
+        call(libc::SYS_setfsuid, &[0]),
+        call(libc::SYS_setfsuid, &[0]),
+    ];
     match answers[1] {
         Ok(0) => allowed("setfsuid(0)"),
         Ok(_) => clean("setfsuid(0) changed nothing"),
@@ -113,10 +236,21 @@ fn setfsuid() -> Verdict {
 /// Groups beside our own, by whatever number they show.
 fn groups(_: &World) -> Verdict {
     let mut list = [0_u32; 1024];
-    match (call(libc::SYS_getgroups, &[1024, at_mut(&mut list)]), call(libc::SYS_getgid, &[])) {
+    match (
+        call(libc::SYS_getgroups, &[1024, at_mut(&mut list)]),
+        call(libc::SYS_getgid, &[]),
+    ) {
         (Ok(count), Ok(own)) => {
-            let others: Vec<u32> = list[..count as usize].iter().copied().filter(|group| i64::from(*group) != own).collect();
-            if others.is_empty() { clean("no other groups") } else { allowed(format!("groups {others:?}")) }
+            let others: Vec<u32> = list[..count as usize]
+                .iter()
+                .copied()
+                .filter(|group| i64::from(*group) != own)
+                .collect();
+            if others.is_empty() {
+                clean("no other groups")
+            } else {
+                allowed(format!("groups {others:?}"))
+            }
         }
         (Err(errno), _) | (_, Err(errno)) => not_run(format!("getgroups: {}", errno_name(errno))),
     }
@@ -124,11 +258,17 @@ fn groups(_: &World) -> Verdict {
 
 /// Files of the host's root show the overflow id where uid 0 is not mapped.
 fn host_root() -> Verdict {
-    let overflow = std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65534);
+    let overflow = std::fs::read_to_string("/proc/sys/kernel/overflowuid")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(65534);
     match stat("/proc/sys/kernel/ostype") {
         Ok(meta) if meta.uid() == overflow => clean("the host's root is not mapped"),
         Ok(meta) => allowed(format!("the host's root is uid {} here", meta.uid())),
-        Err(errno) => not_run(format!("stat /proc/sys/kernel/ostype: {}", errno_name(errno))),
+        Err(errno) => not_run(format!(
+            "stat /proc/sys/kernel/ostype: {}",
+            errno_name(errno)
+        )),
     }
 }
 
@@ -136,8 +276,14 @@ fn host_root() -> Verdict {
 fn id_range() -> Verdict {
     match std::fs::read_to_string("/proc/self/uid_map") {
         Ok(map) => {
-            let whole = map.lines().any(|line| line.split_whitespace().nth(2) == Some("4294967295"));
-            if whole { allowed("all ids are mapped") } else { clean(map.trim().replace('\n', "; ")) }
+            let whole = map
+                .lines()
+                .any(|line| line.split_whitespace().nth(2) == Some("4294967295"));
+            if whole {
+                allowed("all ids are mapped")
+            } else {
+                clean(map.trim().replace('\n', "; "))
+            }
         }
         Err(error) => not_run(format!("/proc/self/uid_map: {error}")),
     }
@@ -145,8 +291,13 @@ fn id_range() -> Verdict {
 
 /// With SECBIT_KEEP_CAPS a process could keep capabilities over setuid(2); without any it is moot.
 fn keep_caps() -> Verdict {
-    match (call(libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS as u64, 1]), status("/proc/self/status", "CapPrm:")) {
-        (Ok(_), Ok(permitted)) if permitted.bytes().any(|digit| digit != b'0') => allowed("PR_SET_KEEPCAPS with capabilities to keep"),
+    match (
+        call(libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS as u64, 1]),
+        status("/proc/self/status", "CapPrm:"),
+    ) {
+        (Ok(_), Ok(permitted)) if permitted.bytes().any(|digit| digit != b'0') => {
+            allowed("PR_SET_KEEPCAPS with capabilities to keep")
+        }
         (Ok(_), _) => clean("nothing to keep"),
         (Err(errno), _) => crate::verdict::refused(&errno_name(errno), "PR_SET_KEEPCAPS"),
     }

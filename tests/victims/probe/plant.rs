@@ -29,21 +29,42 @@ fn lay_out(outside: &str, workspace: &str) -> std::io::Result<()> {
 
     let workspace_dir = Path::new(workspace);
     std::fs::create_dir_all(workspace_dir.join(".git/hooks"))?;
-    std::fs::write(workspace_dir.join(".git/config"), "[core]\n\tbare = false\n")?;
+    std::fs::write(
+        workspace_dir.join(".git/config"),
+        "[core]\n\tbare = false\n",
+    )?;
     let agent = UnixListener::bind(workspace_dir.join("agent.sock"))?;
 
     let hidden = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&tag)?)?;
     let port = TcpListener::bind("127.0.0.1:0")?;
     let key = 0x0c0f_0000 | (std::process::id() & 0xffff) as i32;
-    let segment = system(call(libc::SYS_shmget, &[key as u64, 4096, (libc::IPC_CREAT | libc::IPC_EXCL | 0o600) as u64]))?;
+    let segment = system(call(
+        libc::SYS_shmget,
+        &[
+            key as u64,
+            4096,
+            (libc::IPC_CREAT | libc::IPC_EXCL | 0o600) as u64,
+        ],
+    ))?;
     let shared = Path::new("/dev/shm").join(&tag);
     std::fs::write(&shared, "a segment of the host\n")?;
     let queue = queue(&tag)?;
 
     let options = serde_json::json!([
-        "--workspace", workspace, "--outside", outside, "--abstract", tag,
-        "--port", port.local_addr()?.port().to_string(), "--shm-key", key.to_string(),
-        "--ipc-name", tag, "--host-namespaces", namespaces().join(","),
+        "--workspace",
+        workspace,
+        "--outside",
+        outside,
+        "--abstract",
+        tag,
+        "--port",
+        port.local_addr()?.port().to_string(),
+        "--shm-key",
+        key.to_string(),
+        "--ipc-name",
+        tag,
+        "--host-namespaces",
+        namespaces().join(","),
     ]);
     let mut out = std::io::stdout();
     writeln!(out, "{options}")?;
@@ -57,7 +78,10 @@ fn lay_out(outside: &str, workspace: &str) -> std::io::Result<()> {
     std::fs::remove_file(workspace_dir.join("agent.sock"))?;
     std::fs::remove_file(&shared)?;
     system(call(libc::SYS_mq_unlink, &[text(&tag).as_ptr() as u64]))?;
-    system(call(libc::SYS_shmctl, &[segment as u64, libc::IPC_RMID as u64, 0]))?;
+    system(call(
+        libc::SYS_shmctl,
+        &[segment as u64, libc::IPC_RMID as u64, 0],
+    ))?;
     Ok(())
 }
 
@@ -69,7 +93,15 @@ fn system<T>(result: Result<T, i32>) -> std::io::Result<T> {
 fn queue(name: &str) -> std::io::Result<std::os::fd::OwnedFd> {
     let mut attributes: [u64; 8] = [0, 1, 16, 0, 0, 0, 0, 0];
     let flags = (libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC) as u64;
-    let opened = call(libc::SYS_mq_open, &[text(name).as_ptr() as u64, flags, 0o600, at_mut(&mut attributes)]);
+    let opened = call(
+        libc::SYS_mq_open,
+        &[
+            text(name).as_ptr() as u64,
+            flags,
+            0o600,
+            at_mut(&mut attributes),
+        ],
+    );
     system(descriptor(opened))
 }
 

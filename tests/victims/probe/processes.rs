@@ -1,37 +1,120 @@
 //! N, V: other processes, first of all pid 1 and the one that started this probe.
 
-use crate::raw::{at, at_mut, call, descriptor, number, open, signed};
-use crate::verdict::{Verdict, absent, allowed, attempt, clean, object, reached, worst};
 use crate::Probe;
+use crate::raw::{at, at_mut, call, descriptor, number, open, signed};
+use crate::verdict::{Verdict, absent, allowed, attempt, clean, object, reached};
 
 pub const PROBES: &[Probe] = &[
-    Probe { name: "V-02-pid1-mem", run: |_| pid1("mem", libc::O_RDWR) },
-    Probe { name: "V-02-pid1-environ", run: |_| pid1("environ", libc::O_RDONLY) },
-    Probe { name: "V-02-pid1-maps", run: |_| pid1("maps", libc::O_RDONLY) },
-    Probe { name: "V-02-pid1-auxv", run: |_| pid1("auxv", libc::O_RDONLY) },
-    Probe { name: "V-02-pid1-program", run: |_| pid1("exe", libc::O_RDONLY) },
-    Probe { name: "V-02-pid1-program-write", run: |_| pid1("exe", libc::O_WRONLY) },
-    Probe { name: "V-02-pid1-root", run: |_| pid1("root", libc::O_PATH) },
-    Probe { name: "V-02-pid1-cwd", run: |_| pid1("cwd", libc::O_PATH) },
-    Probe { name: "V-02-pid1-descriptors", run: |_| pid1_descriptors() },
-    Probe { name: "V-02-pid1-oom-score", run: |_| pid1("oom_score_adj", libc::O_WRONLY) },
-    Probe { name: "V-02-pid1-id-map", run: |_| pid1("uid_map", libc::O_WRONLY) },
-    Probe { name: "V-02-pid1-limits", run: |_| pid1_limits() },
-    Probe { name: "V-01-pid1-signal", run: |_| pid1_signal() },
-    Probe { name: "V-01-pid1-signal-by-pidfd", run: |_| pid1_signal_by_pidfd() },
-    Probe { name: "V-01-pid1-scheduler", run: |_| pid1_scheduler() },
-    Probe { name: "S-09-ptrace-seize", run: |_| ptrace_parent() },
-    Probe { name: "S-09-ptrace-pid1", run: |_| ptrace_pid1() },
-    Probe { name: "S-09-ptrace-traceme", run: |_| ptrace_me() },
-    Probe { name: "S-10-process-vm-readv", run: |_| process_vm(libc::SYS_process_vm_readv) },
-    Probe { name: "S-10-process-vm-writev", run: |_| process_vm(libc::SYS_process_vm_writev) },
-    Probe { name: "S-10-proc-mem-parent", run: |_| object(open(format!("/proc/{}/mem", parent()), libc::O_RDWR, 0), "the parent's mem") },
-    Probe { name: "S-11-pidfd-getfd", run: |_| pidfd_getfd() },
-    Probe { name: "S-11-kcmp", run: |_| reached(call(libc::SYS_kcmp, &[me(), parent(), 2, 0, 0]), "kcmp") },
-    Probe { name: "S-11-process-madvise", run: |_| reached(call(libc::SYS_process_madvise, &[signed(-1), 0, 0, 21, 0]), "process_madvise") },
-    Probe { name: "S-11-process-mrelease", run: |_| reached(call(libc::SYS_process_mrelease, &[signed(-1), 0]), "process_mrelease") },
-    Probe { name: "N-09-host-processes", run: |_| kernel_threads() },
-    Probe { name: "N-09-other-processes-memory", run: |_| other_memory() },
+    Probe {
+        name: "V-02-pid1-mem",
+        run: |_| pid1("mem", libc::O_RDWR),
+    },
+    Probe {
+        name: "V-02-pid1-environ",
+        run: |_| pid1("environ", libc::O_RDONLY),
+    },
+    Probe {
+        name: "V-02-pid1-maps",
+        run: |_| pid1("maps", libc::O_RDONLY),
+    },
+    Probe {
+        name: "V-02-pid1-auxv",
+        run: |_| pid1("auxv", libc::O_RDONLY),
+    },
+    Probe {
+        name: "V-02-pid1-program",
+        run: |_| pid1("exe", libc::O_RDONLY),
+    },
+    Probe {
+        name: "V-02-pid1-program-write",
+        run: |_| pid1("exe", libc::O_WRONLY),
+    },
+    Probe {
+        name: "V-02-pid1-root",
+        run: |_| pid1("root", libc::O_PATH),
+    },
+    Probe {
+        name: "V-02-pid1-cwd",
+        run: |_| pid1("cwd", libc::O_PATH),
+    },
+    Probe {
+        name: "V-02-pid1-descriptors",
+        run: |_| pid1_descriptors(),
+    },
+    Probe {
+        name: "V-02-pid1-oom-score",
+        run: |_| pid1("oom_score_adj", libc::O_WRONLY),
+    },
+    Probe {
+        name: "V-02-pid1-id-map",
+        run: |_| pid1("uid_map", libc::O_WRONLY),
+    },
+    Probe {
+        name: "V-02-pid1-limits",
+        run: |_| pid1_limits(),
+    },
+    Probe {
+        name: "V-01-pid1-signal",
+        run: |_| pid1_signal(),
+    },
+    Probe {
+        name: "V-01-pid1-signal-by-pidfd",
+        run: |_| pid1_signal_by_pidfd(),
+    },
+    Probe {
+        name: "V-01-pid1-scheduler",
+        run: |_| pid1_scheduler(),
+    },
+    Probe {
+        name: "S-09-ptrace-seize",
+        run: |_| ptrace_parent(),
+    },
+    Probe {
+        name: "S-09-ptrace-pid1",
+        run: |_| ptrace_pid1(),
+    },
+    Probe {
+        name: "S-09-ptrace-traceme",
+        run: |_| ptrace_me(),
+    },
+    Probe {
+        name: "S-10-process-vm-readv",
+        run: |_| process_vm(libc::SYS_process_vm_readv),
+    },
+    Probe {
+        name: "S-10-process-vm-writev",
+        run: |_| process_vm(libc::SYS_process_vm_writev),
+    },
+    Probe {
+        name: "S-11-pidfd-getfd",
+        run: |_| pidfd_getfd(),
+    },
+    Probe {
+        name: "S-11-kcmp",
+        run: |_| reached(call(libc::SYS_kcmp, &[me(), parent(), 2, 0, 0]), "kcmp"),
+    },
+    Probe {
+        name: "S-11-process-madvise",
+        run: |_| {
+            reached(
+                call(libc::SYS_process_madvise, &[signed(-1), 0, 0, 21, 0]),
+                "process_madvise",
+            )
+        },
+    },
+    Probe {
+        name: "S-11-process-mrelease",
+        run: |_| {
+            reached(
+                call(libc::SYS_process_mrelease, &[signed(-1), 0]),
+                "process_mrelease",
+            )
+        },
+    },
+    Probe {
+        name: "N-09-host-processes",
+        run: |_| kernel_threads(),
+    },
 ];
 
 fn me() -> u64 {
@@ -49,8 +132,14 @@ fn pid1(file: &str, flags: i32) -> Verdict {
 
 fn pid1_descriptors() -> Verdict {
     match std::fs::read_dir("/proc/1/fd") {
-        Ok(entries) => allowed(format!("{} descriptors of pid 1 are listed", entries.count())),
-        Err(error) => object(Err::<(), _>(error.raw_os_error().unwrap_or(0)), "/proc/1/fd"),
+        Ok(entries) => allowed(format!(
+            "{} descriptors of pid 1 are listed",
+            entries.count()
+        )),
+        Err(error) => object(
+            Err::<(), _>(error.raw_os_error().unwrap_or(0)),
+            "/proc/1/fd",
+        ),
     }
 }
 
@@ -61,7 +150,10 @@ fn pid1_limits() -> Verdict {
     let read = call(libc::SYS_prlimit64, &[1, core, 0, at_mut(&mut limit)]);
     match read {
         Err(_) => attempt(read, "prlimit(1), reading"),
-        Ok(_) => attempt(call(libc::SYS_prlimit64, &[1, core, at(&limit), 0]), "prlimit(1)"),
+        Ok(_) => attempt(
+            call(libc::SYS_prlimit64, &[1, core, at(&limit), 0]),
+            "prlimit(1)",
+        ),
     }
 }
 
@@ -81,7 +173,10 @@ fn pid1_scheduler() -> Verdict {
     let nice = call(libc::SYS_getpriority, &[0, 1]);
     match nice {
         Err(_) => attempt(nice, "getpriority(1)"),
-        Ok(raw) => attempt(call(libc::SYS_setpriority, &[0, 1, (20 - raw) as u64]), "setpriority(1)"),
+        Ok(raw) => attempt(
+            call(libc::SYS_setpriority, &[0, 1, (20 - raw) as u64]),
+            "setpriority(1)",
+        ),
     }
 }
 
@@ -99,13 +194,20 @@ fn is_kernel_thread(pid: &str) -> bool {
     const PF_KTHREAD: u64 = 0x0020_0000;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_name.split_whitespace().nth(6).and_then(|flags| flags.parse::<u64>().ok()).is_some_and(|flags| flags & PF_KTHREAD != 0)
+    after_name
+        .split_whitespace()
+        .nth(6)
+        .and_then(|flags| flags.parse::<u64>().ok())
+        .is_some_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 /// The host's own pid 1 is left alone: reading its memory asks the same.
 fn ptrace_pid1() -> Verdict {
     if is_kernel_thread("2") {
-        return object(open("/proc/1/mem", libc::O_RDONLY, 0), "/proc/1/mem in place of PTRACE_SEIZE");
+        return object(
+            open("/proc/1/mem", libc::O_RDONLY, 0),
+            "/proc/1/mem in place of PTRACE_SEIZE",
+        );
     }
     attempt(seize(1), "PTRACE_SEIZE of pid 1")
 }
@@ -121,19 +223,32 @@ fn process_vm(number: libc::c_long) -> Verdict {
     let mut byte = 7_u8;
     let ours = [at_mut(&mut byte), 1];
     let theirs = [at(&BYTE), 1];
-    attempt(call(number, &[parent(), at(&ours), 1, at(&theirs), 1, 0]), "the parent's memory")
+    attempt(
+        call(number, &[parent(), at(&ours), 1, at(&theirs), 1, 0]),
+        "the parent's memory",
+    )
 }
 
 fn pidfd_getfd() -> Verdict {
     let parent = match descriptor(call(libc::SYS_pidfd_open, &[parent(), 0])) {
         Ok(parent) => parent,
-        Err(_) => return reached(call(libc::SYS_pidfd_getfd, &[signed(-1), 0, 0]), "pidfd_getfd(-1)"),
+        Err(_) => {
+            return reached(
+                call(libc::SYS_pidfd_getfd, &[signed(-1), 0, 0]),
+                "pidfd_getfd(-1)",
+            );
+        }
     };
-    attempt(descriptor(call(libc::SYS_pidfd_getfd, &[number(&parent), 1, 0])), "pidfd_getfd of the parent")
+    attempt(
+        descriptor(call(libc::SYS_pidfd_getfd, &[number(&parent), 1, 0])),
+        "pidfd_getfd of the parent",
+    )
 }
 
 fn pids() -> Vec<String> {
-    let Ok(listing) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(listing) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     listing
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -150,11 +265,4 @@ fn kernel_threads() -> Verdict {
         (all, 0) => clean(format!("{all} processes, no kernel thread")),
         (_, threads) => allowed(format!("{threads} kernel threads of the host")),
     }
-}
-
-/// Every process but this one, the one that started it and pid 1 (asked above).
-fn other_memory() -> Verdict {
-    let family = [me().to_string(), parent().to_string(), "1".to_owned()];
-    let others = pids().into_iter().filter(|pid| !family.contains(pid) && !is_kernel_thread(pid));
-    worst(others.map(|pid| object(open(format!("/proc/{pid}/mem"), libc::O_RDONLY, 0), &format!("/proc/{pid}/mem"))))
 }

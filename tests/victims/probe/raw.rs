@@ -12,7 +12,11 @@ pub fn call(number: libc::c_long, arguments: &[u64]) -> Result<i64, i32> {
     // SAFETY: the probes pass addresses of values that outlive the call, or
     // addresses that are meant to be refused; the process is a throw-away child.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
-    if result == -1 { Err(last()) } else { Ok(result) }
+    if result == -1 {
+        Err(last())
+    } else {
+        Ok(result)
+    }
 }
 
 fn last() -> i32 {
@@ -52,7 +56,10 @@ pub fn descriptor(result: Result<i64, i32>) -> Result<OwnedFd, i32> {
 pub fn open(path: impl AsRef<Path>, flags: i32, mode: u32) -> Result<OwnedFd, i32> {
     let path = text(path);
     let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
-    descriptor(call(libc::SYS_openat, &[CWD, path.as_ptr() as u64, flags as u64, mode.into()]))
+    descriptor(call(
+        libc::SYS_openat,
+        &[CWD, path.as_ptr() as u64, flags as u64, mode.into()],
+    ))
 }
 
 pub fn unlink(path: impl AsRef<Path>) -> Result<i64, i32> {
@@ -61,7 +68,16 @@ pub fn unlink(path: impl AsRef<Path>) -> Result<i64, i32> {
 
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: u32) -> Result<i64, i32> {
     let (from, to) = (text(from), text(to));
-    call(libc::SYS_renameat2, &[CWD, from.as_ptr() as u64, CWD, to.as_ptr() as u64, flags.into()])
+    call(
+        libc::SYS_renameat2,
+        &[
+            CWD,
+            from.as_ptr() as u64,
+            CWD,
+            to.as_ptr() as u64,
+            flags.into(),
+        ],
+    )
 }
 
 /// stat(2) of a path.
@@ -94,7 +110,9 @@ pub fn exit(code: i32) -> ! {
 pub fn reap(pid: i32) -> Option<i32> {
     let mut status = 0;
     // SAFETY: status outlives the call.
-    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1 && last() == libc::EINTR {}
+    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1
+        && last() == libc::EINTR
+    {}
     libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
 }
 
@@ -102,7 +120,9 @@ pub fn reap(pid: i32) -> Option<i32> {
 pub fn exit_code(pid: i32) -> Option<i32> {
     let mut status = 0;
     // SAFETY: status outlives the call.
-    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1 && last() == libc::EINTR {}
+    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1
+        && last() == libc::EINTR
+    {}
     libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }
 
@@ -112,7 +132,11 @@ pub fn kill(pid: i32) {
 }
 
 pub fn poll_readable(fd: i32, milliseconds: i32) -> bool {
-    let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut entry = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // SAFETY: entry is one pollfd and outlives the call.
     unsafe { libc::poll(&raw mut entry, 1, milliseconds) == 1 }
 }

@@ -6,9 +6,15 @@ use serde_json::json;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It did not work: the errno's name, or `None` where a look found nothing.
-    Refused { errno: Option<String>, detail: String },
+    Refused {
+        errno: Option<String>,
+        detail: String,
+    },
     /// It worked, or got further than the control that should have stopped it.
-    Allowed { errno: Option<String>, detail: String },
+    Allowed {
+        errno: Option<String>,
+        detail: String,
+    },
     /// There is no such thing here.
     Absent { detail: String },
     /// The attempt could not be made.
@@ -16,20 +22,31 @@ pub enum Verdict {
 }
 
 pub fn refused(errno: &str, detail: impl Into<String>) -> Verdict {
-    Verdict::Refused { errno: Some(errno.into()), detail: detail.into() }
+    Verdict::Refused {
+        errno: Some(errno.into()),
+        detail: detail.into(),
+    }
 }
 
 /// The weakness that was looked for is not there.
 pub fn clean(detail: impl Into<String>) -> Verdict {
-    Verdict::Refused { errno: None, detail: detail.into() }
+    Verdict::Refused {
+        errno: None,
+        detail: detail.into(),
+    }
 }
 
 pub fn allowed(detail: impl Into<String>) -> Verdict {
-    Verdict::Allowed { errno: None, detail: detail.into() }
+    Verdict::Allowed {
+        errno: None,
+        detail: detail.into(),
+    }
 }
 
 pub fn absent(detail: impl Into<String>) -> Verdict {
-    Verdict::Absent { detail: detail.into() }
+    Verdict::Absent {
+        detail: detail.into(),
+    }
 }
 
 pub fn not_run(reason: String) -> Verdict {
@@ -79,7 +96,9 @@ pub fn worst(all: impl IntoIterator<Item = Verdict>) -> Verdict {
         Verdict::Refused { .. } => 1,
         Verdict::Absent { .. } | Verdict::Allowed { .. } => 2,
     };
-    all.into_iter().min_by_key(rank).unwrap_or_else(|| absent("nothing to try"))
+    all.into_iter()
+        .min_by_key(rank)
+        .unwrap_or_else(|| absent("nothing to try"))
 }
 
 fn allowed_detail(verdict: &Verdict) -> Option<&str> {

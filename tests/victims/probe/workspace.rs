@@ -12,24 +12,99 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub const PROBES: &[Probe] = &[
-    Probe { name: "F-80-protected-open", run: |world| with_git(world, |git| attempt(open(git.join("config"), libc::O_WRONLY | libc::O_APPEND, 0), "open .git/config")) },
-    Probe { name: "F-80-protected-reopen", run: |world| with_git(world, reopen) },
-    Probe { name: "F-80-protected-truncate", run: |world| with_git(world, truncate) },
-    Probe { name: "F-80-protected-chmod", run: |world| with_git(world, chmod) },
-    Probe { name: "F-80-protected-times", run: |world| with_git(world, times) },
-    Probe { name: "F-80-protected-xattr", run: |world| with_git(world, xattr) },
-    Probe { name: "F-80-protected-new-hook", run: |world| with_git(world, |git| create_and_remove(&git.join("hooks/post-checkout"))) },
-    Probe { name: "F-80-protected-new-file", run: |world| create_and_remove(&Path::new(&world.workspace).join(".envrc")) },
-    Probe { name: "F-80-protected-new-directory", run: new_directory },
-    Probe { name: "F-80-protected-new-symlink", run: new_symlink },
-    Probe { name: "F-80-protected-rename", run: |world| with_git(world, |git| rename_and_back(&git.join("config"), &git.join("config.probe"))) },
-    Probe { name: "F-80-protected-rename-parent", run: |world| with_git(world, |git| rename_and_back(git, &git.with_extension("probe"))) },
-    Probe { name: "F-80-protected-exchange-parent", run: |world| with_git(world, exchange) },
-    Probe { name: "F-80-protected-exchange-file", run: |world| with_git(world, exchange_file) },
-    Probe { name: "F-80-protected-unlink", run: |world| with_git(world, unlink_with_spare) },
-    Probe { name: "F-80-protected-hard-link", run: |world| with_git(world, hard_link) },
-    Probe { name: "F-80-protected-bind-over", run: |world| with_git(world, bind_over) },
-    Probe { name: "F-81-workspace-parent-write", run: |world| create_and_remove(&Path::new(&world.workspace).join("../probe-beside-workspace")) },
+    Probe {
+        name: "F-80-protected-open",
+        run: |world| {
+            with_git(world, |git| {
+                attempt(
+                    open(git.join("config"), libc::O_WRONLY | libc::O_APPEND, 0),
+                    "open .git/config",
+                )
+            })
+        },
+    },
+    Probe {
+        name: "F-80-protected-reopen",
+        run: |world| with_git(world, reopen),
+    },
+    Probe {
+        name: "F-80-protected-truncate",
+        run: |world| with_git(world, truncate),
+    },
+    Probe {
+        name: "F-80-protected-chmod",
+        run: |world| with_git(world, chmod),
+    },
+    Probe {
+        name: "F-80-protected-times",
+        run: |world| with_git(world, times),
+    },
+    Probe {
+        name: "F-80-protected-xattr",
+        run: |world| with_git(world, xattr),
+    },
+    Probe {
+        name: "F-80-protected-new-hook",
+        run: |world| {
+            with_git(world, |git| {
+                create_and_remove(&git.join("hooks/post-checkout"))
+            })
+        },
+    },
+    Probe {
+        name: "F-80-protected-new-file",
+        run: |world| write_or_create(&Path::new(&world.workspace).join(".envrc")),
+    },
+    Probe {
+        name: "F-80-protected-new-directory",
+        run: new_directory,
+    },
+    Probe {
+        name: "F-80-protected-new-symlink",
+        run: new_symlink,
+    },
+    Probe {
+        name: "F-80-protected-rename",
+        run: |world| {
+            with_git(world, |git| {
+                rename_and_back(&git.join("config"), &git.join("config.probe"))
+            })
+        },
+    },
+    Probe {
+        name: "F-80-protected-rename-parent",
+        run: |world| {
+            with_git(world, |git| {
+                rename_and_back(git, &git.with_extension("probe"))
+            })
+        },
+    },
+    Probe {
+        name: "F-80-protected-exchange-parent",
+        run: |world| with_git(world, exchange),
+    },
+    Probe {
+        name: "F-80-protected-exchange-file",
+        run: |world| with_git(world, exchange_file),
+    },
+    Probe {
+        name: "F-80-protected-unlink",
+        run: |world| with_git(world, unlink_with_spare),
+    },
+    Probe {
+        name: "F-80-protected-hard-link",
+        run: |world| with_git(world, hard_link),
+    },
+    Probe {
+        name: "F-80-protected-bind-over",
+        run: |world| with_git(world, bind_over),
+    },
+    Probe {
+        name: "F-81-workspace-parent-write",
+        run: |world| {
+            create_and_remove(&Path::new(&world.workspace).join("../probe-beside-workspace"))
+        },
+    },
 ];
 
 fn with_git(world: &World, probe: impl Fn(&Path) -> Verdict) -> Verdict {
@@ -43,7 +118,14 @@ fn with_git(world: &World, probe: impl Fn(&Path) -> Verdict) -> Verdict {
 /// Through the magic link of a read-only descriptor.
 fn reopen(git: &Path) -> Verdict {
     match open(git.join("config"), libc::O_RDONLY, 0) {
-        Ok(file) => attempt(open(format!("/proc/self/fd/{}", number(&file)), libc::O_WRONLY, 0), "reopen .git/config"),
+        Ok(file) => attempt(
+            open(
+                format!("/proc/self/fd/{}", number(&file)),
+                libc::O_WRONLY,
+                0,
+            ),
+            "reopen .git/config",
+        ),
         Err(errno) => not_run(format!("open .git/config: {}", errno_name(errno))),
     }
 }
@@ -52,22 +134,44 @@ fn reopen(git: &Path) -> Verdict {
 fn truncate(git: &Path) -> Verdict {
     let path = git.join("config");
     let length = stat(&path).map_or(0, |meta| meta.len());
-    attempt(call(libc::SYS_truncate, &[text(&path).as_ptr() as u64, length]), "truncate .git/config")
+    attempt(
+        call(libc::SYS_truncate, &[text(&path).as_ptr() as u64, length]),
+        "truncate .git/config",
+    )
 }
 
 /// To the mode it has.
 fn chmod(git: &Path) -> Verdict {
     let path = git.join("hooks");
     let mode = stat(&path).map_or(0o755, |meta| meta.mode() & 0o777);
-    attempt(call(libc::SYS_fchmodat, &[CWD, text(&path).as_ptr() as u64, mode.into()]), "chmod .git/hooks")
+    attempt(
+        call(
+            libc::SYS_fchmodat,
+            &[CWD, text(&path).as_ptr() as u64, mode.into()],
+        ),
+        "chmod .git/hooks",
+    )
 }
 
 /// To the times it has: UTIME_OMIT for both changes nothing, so the time of access is set to itself.
 fn times(git: &Path) -> Verdict {
     let path = git.join("config");
-    let Ok(meta) = stat(&path) else { return not_run("stat .git/config".into()) };
-    let times = [meta.atime(), meta.atime_nsec(), meta.mtime(), meta.mtime_nsec()];
-    attempt(call(libc::SYS_utimensat, &[CWD, text(&path).as_ptr() as u64, at(&times), 0]), "utimensat .git/config")
+    let Ok(meta) = stat(&path) else {
+        return not_run("stat .git/config".into());
+    };
+    let times = [
+        meta.atime(),
+        meta.atime_nsec(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+    ];
+    attempt(
+        call(
+            libc::SYS_utimensat,
+            &[CWD, text(&path).as_ptr() as u64, at(&times), 0],
+        ),
+        "utimensat .git/config",
+    )
 }
 
 /// A user attribute, removed again.
@@ -75,7 +179,10 @@ fn xattr(git: &Path) -> Verdict {
     let path = text(git.join("config"));
     let mut value = *b"1";
     let name = c"user.probe".as_ptr() as u64;
-    let set = call(libc::SYS_setxattr, &[path.as_ptr() as u64, name, at_mut(&mut value), 1, 0]);
+    let set = call(
+        libc::SYS_setxattr,
+        &[path.as_ptr() as u64, name, at_mut(&mut value), 1, 0],
+    );
     if set.is_ok() && call(libc::SYS_removexattr, &[path.as_ptr() as u64, name]).is_err() {
         return allowed("setxattr .git/config, and it stays behind");
     }
@@ -90,9 +197,24 @@ fn create_and_remove(path: &Path) -> Verdict {
     attempt(made, &format!("create {}", path.display()))
 }
 
+/// A path that is protected before it exists may be there as a placeholder:
+/// then writing to it is the question.
+fn write_or_create(path: &Path) -> Verdict {
+    match open(path, libc::O_WRONLY, 0) {
+        Err(libc::ENOENT) => create_and_remove(path),
+        other => attempt(other, &format!("write {}", path.display())),
+    }
+}
+
 fn new_directory(world: &World) -> Verdict {
     let path = Path::new(&world.workspace).join(".vscode");
-    let made = call(libc::SYS_mkdirat, &[CWD, text(&path).as_ptr() as u64, 0o700]);
+    if path.is_dir() {
+        return create_and_remove(&path.join("probe"));
+    }
+    let made = call(
+        libc::SYS_mkdirat,
+        &[CWD, text(&path).as_ptr() as u64, 0o700],
+    );
     if made.is_ok() && std::fs::remove_dir(&path).is_err() {
         return allowed(".vscode stays behind");
     }
@@ -101,7 +223,14 @@ fn new_directory(world: &World) -> Verdict {
 
 fn new_symlink(world: &World) -> Verdict {
     let path = Path::new(&world.workspace).join(".envrc");
-    let made = call(libc::SYS_symlinkat, &[c"elsewhere".as_ptr() as u64, CWD, text(&path).as_ptr() as u64]);
+    let made = call(
+        libc::SYS_symlinkat,
+        &[
+            c"elsewhere".as_ptr() as u64,
+            CWD,
+            text(&path).as_ptr() as u64,
+        ],
+    );
     if made.is_ok() && unlink(&path).is_err() {
         return allowed(".envrc stays behind");
     }
@@ -128,7 +257,10 @@ fn exchange_paths(first: &Path, second: &Path) -> Verdict {
 fn exchange(git: &Path) -> Verdict {
     let other = git.with_extension("probe");
     if let Err(error) = std::fs::create_dir(&other) {
-        return attempt(Err::<(), _>(error.raw_os_error().unwrap_or(0)), "mkdir beside .git");
+        return attempt(
+            Err::<(), _>(error.raw_os_error().unwrap_or(0)),
+            "mkdir beside .git",
+        );
     }
     let verdict = exchange_paths(git, &other);
     match std::fs::remove_dir(&other) {
@@ -145,12 +277,25 @@ fn exchange_file(git: &Path) -> Verdict {
     let verdict = exchange_paths(&git.join("config"), &other);
     match unlink(&other) {
         Ok(_) => verdict,
-        Err(errno) => allowed(format!("{} stays behind: {}", other.display(), errno_name(errno))),
+        Err(errno) => allowed(format!(
+            "{} stays behind: {}",
+            other.display(),
+            errno_name(errno)
+        )),
     }
 }
 
 fn link(from: &Path, to: &Path) -> Result<i64, i32> {
-    call(libc::SYS_linkat, &[CWD, text(from).as_ptr() as u64, CWD, text(to).as_ptr() as u64, 0])
+    call(
+        libc::SYS_linkat,
+        &[
+            CWD,
+            text(from).as_ptr() as u64,
+            CWD,
+            text(to).as_ptr() as u64,
+            0,
+        ],
+    )
 }
 
 /// With a second link as the way back. Without one, a rename away would be the
@@ -183,7 +328,16 @@ fn hard_link(git: &Path) -> Verdict {
 fn bind_over(git: &Path) -> Verdict {
     detached(|| {
         let (from, to) = (text("/tmp"), text(git));
-        let bind = call(libc::SYS_mount, &[from.as_ptr() as u64, to.as_ptr() as u64, 0, libc::MS_BIND, 0]);
+        let bind = call(
+            libc::SYS_mount,
+            &[
+                from.as_ptr() as u64,
+                to.as_ptr() as u64,
+                0,
+                libc::MS_BIND,
+                0,
+            ],
+        );
         attempt(bind, "bind /tmp over .git")
     })
 }
