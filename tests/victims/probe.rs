@@ -89,6 +89,7 @@ pub struct World {
 }
 
 /// One attempt.
+#[derive(Debug)]
 pub struct Probe {
     /// Row of the list it belongs to and a name: `S-28-tcp-ulp`.
     pub name: &'static str,

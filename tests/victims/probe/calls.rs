@@ -569,11 +569,12 @@ fn modify_ldt() -> Verdict {
     )
 }
 
-/// In a session of its own there is no terminal to hang up.
+/// With a controlling terminal this would hang it up, so it is left behind first.
 fn vhangup() -> Verdict {
-    match call(libc::SYS_setsid, &[]) {
-        Ok(_) => reached(call(libc::SYS_vhangup, &[]), "vhangup"),
-        Err(errno) => crate::verdict::not_run(format!("setsid: {}", errno_name(errno))),
+    let terminal = crate::processes::own_stat(4);
+    match (terminal.as_deref(), call(libc::SYS_setsid, &[])) {
+        (Some("0"), _) | (_, Ok(_)) => reached(call(libc::SYS_vhangup, &[]), "vhangup"),
+        (_, Err(errno)) => crate::verdict::not_run(format!("setsid: {}", errno_name(errno))),
     }
 }
 
@@ -642,14 +643,19 @@ const ALLOW: u32 = 0x7fff_0000;
 fn inner_filter() -> Verdict {
     let (_program, header) = one_instruction(ALLOW);
     let answer = worked_in_child(|| {
-        let quiet = call(
-            libc::SYS_prctl,
-            &[libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0],
-        );
-        let installed = call(libc::SYS_seccomp, &[1, 0, at(&header)]);
-        let lifted = call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as u64]);
-        drop((quiet, installed));
-        lifted.is_ok()
+        // Either may be refused; what counts is the call after them.
+        for install in [
+            (
+                libc::SYS_prctl,
+                [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0],
+            ),
+            (libc::SYS_seccomp, [1, 0, at(&header), 0, 0]),
+        ] {
+            if let Err(errno) = call(install.0, &install.1) {
+                eprintln!("probe: the inner filter: {}", errno_name(errno));
+            }
+        }
+        call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as u64]).is_ok()
     });
     match answer {
         Ok(true) => allowed("unshare(CLONE_NEWUSER) after an inner filter that allows all"),

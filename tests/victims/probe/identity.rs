@@ -1,8 +1,8 @@
 //! C: ids, capabilities, no_new_privs, the filter on every thread.
 
+use crate::Probe;
 use crate::raw::{at, at_mut, call, stat};
 use crate::verdict::{Verdict, absent, allowed, attempt, clean, errno_name, not_run, worst};
-use crate::{Probe, World};
 use std::os::unix::fs::MetadataExt;
 
 pub const PROBES: &[Probe] = &[
@@ -78,7 +78,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "C-07-groups",
-        run: groups,
+        run: |_| groups(),
     },
     Probe {
         name: "C-07-setgroups",
@@ -234,25 +234,24 @@ fn setfsuid() -> Verdict {
 }
 
 /// Groups beside our own, by whatever number they show.
-fn groups(_: &World) -> Verdict {
-    let mut list = [0_u32; 1024];
-    match (
-        call(libc::SYS_getgroups, &[1024, at_mut(&mut list)]),
-        call(libc::SYS_getgid, &[]),
-    ) {
-        (Ok(count), Ok(own)) => {
-            let others: Vec<u32> = list[..count as usize]
-                .iter()
-                .copied()
-                .filter(|group| i64::from(*group) != own)
+fn groups() -> Verdict {
+    let field = |key| status("/proc/self/status", key);
+    match (field("Groups:"), field("Gid:")) {
+        (Ok(groups), Ok(gids)) => {
+            let own: Vec<&str> = gids.split_whitespace().collect();
+            let others: Vec<&str> = groups
+                .split_whitespace()
+                .filter(|group| !own.contains(group))
                 .collect();
             if others.is_empty() {
                 clean("no other groups")
             } else {
-                allowed(format!("groups {others:?}"))
+                allowed(format!("groups {}", others.join(" ")))
             }
         }
-        (Err(errno), _) | (_, Err(errno)) => not_run(format!("getgroups: {}", errno_name(errno))),
+        (Err(errno), _) | (_, Err(errno)) => {
+            not_run(format!("/proc/self/status: {}", errno_name(errno)))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! N: namespaces, cgroups, what of the host is visible.
 
+use crate::processes::own_stat;
 use crate::raw::{Child, at, call, descriptor, exit, fork, ioctl, number, open, reap, text};
 use crate::verdict::{
     Verdict, allowed, attempt, clean, errno_name, not_run, object, reached, worst,
@@ -385,11 +386,11 @@ fn limits_write() -> Verdict {
 /// A session or process group led from outside the pid namespace shows as 0.
 /// The session is the way to the caller's terminal.
 fn session() -> Verdict {
-    match (call(libc::SYS_getsid, &[0]), call(libc::SYS_getpgid, &[0])) {
-        (Ok(0), _) => allowed("the session's leader is outside"),
-        (_, Ok(0)) => allowed("the process group's leader is outside"),
-        (Ok(session), Ok(_)) => clean(format!("session {session}")),
-        (Err(errno), _) | (_, Err(errno)) => not_run(format!("getsid: {}", errno_name(errno))),
+    match (own_stat(2).as_deref(), own_stat(3).as_deref()) {
+        (_, Some("0")) => allowed("the session's leader is outside"),
+        (Some("0"), _) => allowed("the process group's leader is outside"),
+        (Some(_), Some(session)) => clean(format!("session {session}")),
+        _ => not_run("/proc/self/stat is not readable".into()),
     }
 }
 

@@ -190,15 +190,22 @@ fn ptrace_parent() -> Verdict {
     attempt(seize(parent()), "PTRACE_SEIZE of the parent")
 }
 
+/// A field of /proc/PID/stat, counted from the state, which is 0: proc_pid_stat(5).
+fn stat_field(pid: &str, field: usize) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(field).map(str::to_owned)
+}
+
+/// The same of this process.
+pub fn own_stat(field: usize) -> Option<String> {
+    stat_field("self", field)
+}
+
 fn is_kernel_thread(pid: &str) -> bool {
     const PF_KTHREAD: u64 = 0x0020_0000;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_name
-        .split_whitespace()
-        .nth(6)
-        .and_then(|flags| flags.parse::<u64>().ok())
-        .is_some_and(|flags| flags & PF_KTHREAD != 0)
+    let flags = stat_field(pid, 6).and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 /// The host's own pid 1 is left alone: reading its memory asks the same.
