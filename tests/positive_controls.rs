@@ -184,10 +184,10 @@ fn the_host_stays_as_it_was() {
     if root() {
         outside.run(Command::new("/bin/sh"), r#"exec "$@""#, &all);
     }
-    assert_eq!(
-        canaries.changes(&Canaries::take(trees)),
-        Vec::<String>::new()
-    );
+    let mut changed = canaries.changes(&Canaries::take(trees));
+    // Outside, asking for a socket family loads its module, and that is for good.
+    changed.retain(|name| !["/proc/modules", "/proc/filesystems"].contains(&name.as_str()));
+    assert_eq!(changed, Vec::<String>::new());
     let later = Census::take(&outside.account, trees, &[]);
     let left: Vec<String> = census
         .leaks(&later)

@@ -11,7 +11,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::Behind("a kernel without x32")],
     )
-    .unproven("the build kernel has no x32"),
+    .unproven("the build kernel has no x32; nor has the guest"),
     row(
         "S-01-x32-socket",
         "socket through the x32 table",
@@ -20,7 +20,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::Behind("a kernel without x32")],
     )
-    .unproven("the build kernel has no x32"),
+    .unproven("the build kernel has no x32; nor has the guest"),
     row(
         "S-01-x32-ptrace",
         "ptrace through the x32 table",
@@ -29,7 +29,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::Behind("a kernel without x32")],
     )
-    .unproven("the build kernel has no x32"),
+    .unproven("the build kernel has no x32; nor has the guest"),
     row(
         "S-02-i386-getpid",
         "getpid through int 0x80",
@@ -153,7 +153,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("iopl")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "S-14-ioperm",
         "ioperm",
@@ -162,7 +162,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("ioperm")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "S-15-kexec-load",
         "kexec_load with impossible flags",
@@ -173,7 +173,7 @@ pub const ROWS: &[Row] = &[
             "a capability over the initial user namespace",
         )],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "S-15-kexec-file-load",
         "kexec_file_load with arguments that cannot work",
@@ -184,7 +184,7 @@ pub const ROWS: &[Row] = &[
             "a capability over the initial user namespace",
         )],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "S-15-init-module",
         "init_module with arguments that cannot work",
@@ -195,7 +195,7 @@ pub const ROWS: &[Row] = &[
             "a capability over the initial user namespace",
         )],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "S-15-finit-module",
         "finit_module with arguments that cannot work",
@@ -206,7 +206,7 @@ pub const ROWS: &[Row] = &[
             "a capability over the initial user namespace",
         )],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "S-15-delete-module",
         "delete_module with arguments that cannot work",
@@ -217,7 +217,7 @@ pub const ROWS: &[Row] = &[
             "a capability over the initial user namespace",
         )],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "S-15-reboot",
         "reboot, without its magic numbers",
@@ -320,7 +320,7 @@ pub const ROWS: &[Row] = &[
             "a capability over the initial user namespace",
         )],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "S-15-lookup-dcookie",
         "lookup_dcookie with arguments that cannot work",
@@ -331,7 +331,7 @@ pub const ROWS: &[Row] = &[
             "a capability over the initial user namespace",
         )],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "S-15-gone-calls",
         "calls that no kernel has any more",
@@ -506,7 +506,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("listns")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "S-20-fanotify-init",
         "fanotify_init, open to ordinary users since 5.13",
@@ -611,7 +611,7 @@ pub const ROWS: &[Row] = &[
             "CAP_SYS_RESOURCE or CAP_CHECKPOINT_RESTORE",
         )],
     )
-    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE"),
+    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
     row(
         "S-31-lsm-self-attributes",
         "lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules",

@@ -13,7 +13,7 @@ pub const ROWS: &[Row] = &[
             "the file's mode: only the host's root may, and it is not mapped",
         )],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-02-core-pattern",
         "opens core_pattern for writing: the host would run what it names",
@@ -54,13 +54,13 @@ pub const ROWS: &[Row] = &[
             "the file's mode: only the host's root may, and it is not mapped",
         )],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; it works in the guest"),
     row(
         "F-05-global-sysctls",
         "opens sysctls that no namespace holds, and some that one does",
         Expect::ErrnoOrAbsent(UNWRITABLE),
         Control::ReadOnly("/proc/sys"),
-        Positive::UserNamespace,
+        Positive::Root,
         &[Removal::Behind(
             "the file's mode: only the host's root may, and it is not mapped",
         )],
@@ -75,7 +75,7 @@ pub const ROWS: &[Row] = &[
             "the file's mode: only the host's root may, and it is not mapped",
         )],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; it works in the guest"),
     row(
         "F-06-page-maps",
         "opens /proc/kpage*",
@@ -288,7 +288,7 @@ pub const ROWS: &[Row] = &[
             "the file's mode: only the host's root may, and it is not mapped",
         )],
     )
-    .unproven("none of them is mounted on the build hosts"),
+    .unproven("none of them is mounted on the build hosts; it works in the guest"),
     row(
         "F-59-ficlone",
         "ioctl FICLONE (CVE-2026-64600)",
@@ -341,7 +341,7 @@ pub const ROWS: &[Row] = &[
             "CAP_SYS_RESOURCE over the initial user namespace",
         )],
     )
-    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE"),
+    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
     row(
         "F-07-mask-acpi",
         "looks whether /proc/acpi is covered",
@@ -358,7 +358,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/proc/asound")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-07-mask-interrupts",
         "looks whether /proc/interrupts is covered",
@@ -375,7 +375,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/proc/kcore")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; it works in the guest"),
     row(
         "F-07-mask-keys",
         "looks whether /proc/keys is covered",
@@ -392,7 +392,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/proc/latency_stats")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-07-mask-sched-debug",
         "looks whether /proc/sched_debug is covered",
@@ -401,7 +401,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/proc/sched_debug")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-07-mask-scsi",
         "looks whether /proc/scsi is covered",
@@ -410,7 +410,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/proc/scsi")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-07-mask-timer-list",
         "looks whether /proc/timer_list is covered",
@@ -427,7 +427,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/proc/timer_stats")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-07-mask-powercap",
         "looks whether /sys/devices/virtual/powercap is covered",
@@ -436,7 +436,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/sys/devices/virtual/powercap")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-07-mask-firmware",
         "looks whether /sys/firmware is covered",
@@ -453,7 +453,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("mask", "/sys/fs/selinux")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-07-mask-thermal-throttle",
         "looks whether /sys/devices/system/cpu/cpu0/thermal_throttle is covered",
@@ -465,7 +465,7 @@ pub const ROWS: &[Row] = &[
             "/sys/devices/system/cpu/cpu0/thermal_throttle",
         )],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; nor has the guest"),
     row(
         "F-09-read-only-proc-bus",
         "looks whether /proc/bus is read-only",
@@ -506,7 +506,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropStep("read_only", "/proc/sysrq-trigger")],
     )
-    .unproven("the build kernel or host has none"),
+    .unproven("the build hosts have none; it works in the guest"),
     row(
         "F-09-read-only-sys",
         "looks whether /sys is read-only",

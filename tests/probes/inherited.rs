@@ -88,7 +88,7 @@ pub const ROWS: &[Row] = &[
             "CAP_SYS_RESOURCE over the initial user namespace",
         )],
     )
-    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE"),
+    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
     row(
         "D-13-raise-processes",
         "raises the hard RLIMIT_NPROC",
@@ -99,7 +99,7 @@ pub const ROWS: &[Row] = &[
             "CAP_SYS_RESOURCE over the initial user namespace",
         )],
     )
-    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE"),
+    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
     row(
         "D-13-raise-locked-memory",
         "raises the hard RLIMIT_MEMLOCK",
@@ -110,7 +110,7 @@ pub const ROWS: &[Row] = &[
             "CAP_SYS_RESOURCE over the initial user namespace",
         )],
     )
-    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE"),
+    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
     row(
         "D-13-raise-message-queues",
         "raises the hard RLIMIT_MSGQUEUE",
@@ -121,7 +121,7 @@ pub const ROWS: &[Row] = &[
             "CAP_SYS_RESOURCE over the initial user namespace",
         )],
     )
-    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE"),
+    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
     row(
         "D-13-raise-pending-signals",
         "raises the hard RLIMIT_SIGPENDING",
@@ -132,7 +132,7 @@ pub const ROWS: &[Row] = &[
             "CAP_SYS_RESOURCE over the initial user namespace",
         )],
     )
-    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE"),
+    .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
     row(
         "D-14-core-limit",
         "looks whether a crash would start the host's core handler (core(5))",

@@ -5,10 +5,10 @@ use super::{Arrangement, Control, DENIED, Expect, Positive, Removal, Row, UNWRIT
 pub const ROWS: &[Row] = &[
     row(
         "F-04-binfmt-mount",
-        "mounts binfmt_misc",
+        "mounts binfmt_misc, which a user namespace may since 6.7",
         Expect::Errno(&["EPERM", "ENOSYS", "EACCES"]),
         Control::Seccomp("mount"),
-        Positive::UserNamespace,
+        Positive::Root,
         &[
             Removal::DropSeccompRule("mount"),
             Removal::AddCapability("SYS_ADMIN"),

@@ -79,7 +79,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "K-04-vsock",
         "the way to the hypervisor",
@@ -205,7 +205,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-appletalk",
         "the family appletalk",
@@ -221,7 +221,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-x25",
         "the family x25",
@@ -237,7 +237,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-key",
         "the family key",
@@ -253,7 +253,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-rds",
         "the family rds",
@@ -269,7 +269,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-pppox",
         "the family pppox",
@@ -285,7 +285,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-llc",
         "the family llc",
@@ -301,7 +301,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-can",
         "the family can",
@@ -317,7 +317,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-tipc",
         "the family tipc",
@@ -333,7 +333,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-bluetooth",
         "the family bluetooth",
@@ -349,7 +349,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-rxrpc",
         "the family rxrpc",
@@ -365,7 +365,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-phonet",
         "the family phonet",
@@ -381,7 +381,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-ieee802154",
         "the family ieee802154",
@@ -397,7 +397,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-caif",
         "the family caif",
@@ -413,7 +413,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-nfc",
         "the family nfc",
@@ -429,7 +429,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-kcm",
         "the family kcm",
@@ -445,7 +445,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "K-50-qipcrtr",
         "the family qipcrtr",
@@ -461,7 +461,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-50-smc",
         "the family smc",
@@ -477,7 +477,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "K-50-xdp",
         "the family xdp",
@@ -512,7 +512,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-51-sctp",
         "the protocol sctp over IPv4",
@@ -528,7 +528,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "K-51-dccp",
         "the protocol dccp over IPv4",
@@ -544,7 +544,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-51-udplite",
         "the protocol udplite over IPv4",
@@ -590,7 +590,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; nor has the guest"),
     row(
         "K-51-l2tp",
         "the protocol l2tp over IPv4",
@@ -606,7 +606,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "K-51-protocol-high-bits",
         "MPTCP with bit 32 of the protocol set",
@@ -682,7 +682,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::DropSeccompRule("socket")],
     )
-    .unproven("the build kernel lacks it"),
+    .unproven("the build kernel lacks it; it works in the guest"),
     row(
         "K-06-netlink-audit",
         "netlink audit",
@@ -920,7 +920,7 @@ pub const ROWS: &[Row] = &[
         Positive::Caller,
         &[Removal::AddBind("/run")],
     )
-    .unproven("no such service runs on the build hosts; the guest has a system bus"),
+    .unproven("no such service runs on the build hosts; it works in the guest"),
     row(
         "K-09-session-sockets",
         "connects to agents and displays that the environment names",

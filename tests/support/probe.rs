@@ -3,9 +3,7 @@
 use super::built;
 use super::user::Account;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -32,10 +30,18 @@ pub fn answers(stdout: &[u8]) -> BTreeMap<String, Answer> {
 }
 
 /// A copy of the probe program where an ordinary user can reach it.
+///
+/// Made by install(1): a file that this process wrote itself could still be
+/// open in a child that another test forks just then, and executing it would
+/// be ETXTBSY.
 pub fn install(directory: &Path) -> PathBuf {
     let program = directory.join("probe");
-    fs::copy(built("examples/probe"), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut install = Command::new("install");
+    install
+        .args(["--mode", "755"])
+        .arg(built("examples/probe"))
+        .arg(&program);
+    assert!(install.status().unwrap().success(), "{install:?}");
     program
 }
 
