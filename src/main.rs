@@ -1,18 +1,61 @@
-//! [main] Dispatch only.
-#![allow(warnings)]
-use cofferdam::*;
-fn main() {
-    let policy = policy::Policy::preset(&std::env::var("P").unwrap_or("untrusted".into())).unwrap();
-    let facts = host::probe::probe(&host::probe::ProbeRequest { maskable: linux::paths::MASKABLE, ..Default::default() }).unwrap();
-    let request = sandbox::request::Request { name: "smoke".into(), argv: std::env::args().skip(1).collect(), rootfs: None, workspace: None, mounts: vec![], tmpfs: vec![], environment: vec![], workdir: None, user: None, hostname: None, terminal: [false; 3], pid1: false, layers: None, keep: false, slice: None };
-    let plan = match sandbox::plan::plan(&policy, &request, &facts) { Ok(p) => p, Err(e) => { for d in e { eprintln!("{d} {:?}", d.help); } std::process::exit(125) } };
-    if std::env::var("SHOW").is_ok() { println!("{}", plan.text()); }
-    let program = sandbox::launch::Program::find().unwrap();
-    use std::os::fd::AsFd;
-    let stdio = [std::io::stdin().as_fd().try_clone_to_owned().unwrap(), std::io::stdout().as_fd().try_clone_to_owned().unwrap(), std::io::stderr().as_fd().try_clone_to_owned().unwrap()];
-    let h = facts.subordinate.newuidmap.as_deref().zip(facts.subordinate.newgidmap.as_deref());
-    match sandbox::launch::launch(sandbox::launch::Launch { plan: &plan, program: &program, stdio, cgroup: &facts.cgroup, helpers: h }) {
-        Ok(r) => { let e = sys::process::reap(&r.init.pidfd); drop(r.init_socket); drop(r.gateway_socket); let g = sys::process::reap(&r.gateway.pidfd); eprintln!("init {e:?} gateway {g:?}"); }
-        Err(e) => { eprintln!("{e} {:?}", e.help()); std::process::exit(e.exit_code().into()) }
+//! [main] Dispatch only: which command this is, and its exit code.
+
+use clap::{CommandFactory, Parser, Subcommand};
+use cofferdam::cli;
+use std::process::ExitCode;
+
+/// Run untrusted jobs confined, as an ordinary user.
+#[derive(Debug, Parser)]
+#[command(name = "cofferdam", version, about, propagate_version = false, disable_help_subcommand = true)]
+struct Cofferdam {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(cli::run::Args),
+    Plan(cli::plan::Args),
+    Exec(cli::exec::Args),
+    Ps(cli::list::PsArgs),
+    Inspect(cli::list::InspectArgs),
+    Logs(cli::list::LogsArgs),
+    Events(cli::events::Args),
+    Stop(cli::life::StopArgs),
+    Kill(cli::life::KillArgs),
+    Rm(cli::life::RmArgs),
+    Prune(cli::life::PruneArgs),
+    Verify(cli::verify::Args),
+    Policy(cli::policy::PolicyArgs),
+    Doctor(cli::doctor::Args),
+    Completion(cli::completion::CompletionArgs),
+    Man(cli::completion::ManArgs),
+}
+
+fn main() -> ExitCode {
+    ExitCode::from(match Cofferdam::try_parse() {
+        Ok(parsed) => dispatch(&parsed.command),
+        Err(error) => cli::usage(&error),
+    })
+}
+
+fn dispatch(command: &Command) -> u8 {
+    match command {
+        Command::Run(args) => cli::run::run(args),
+        Command::Plan(args) => cli::plan::run(args),
+        Command::Exec(args) => cli::exec::run(args),
+        Command::Ps(args) => cli::list::ps(args),
+        Command::Inspect(args) => cli::list::inspect(args),
+        Command::Logs(args) => cli::list::logs(args),
+        Command::Events(args) => cli::with_records(|paths| cli::events::run(args, paths)),
+        Command::Stop(args) => cli::life::stop(args),
+        Command::Kill(args) => cli::life::kill(args),
+        Command::Rm(args) => cli::life::rm(args),
+        Command::Prune(args) => cli::life::prune(args),
+        Command::Verify(args) => cli::with_records(|paths| cli::verify::run(args, paths)),
+        Command::Policy(args) => cli::policy_command(args),
+        Command::Doctor(args) => cli::doctor_command(args),
+        Command::Completion(args) => cli::completion::completion(args, Cofferdam::command()),
+        Command::Man(args) => cli::completion::man(args, Cofferdam::command()),
     }
 }

@@ -27,7 +27,7 @@ pub fn decide(filter: &Filter, call: &Notification) -> Decision {
         return Decision { errno: Errno::NOSYS, refusal: None };
     };
     let errno = match filter.verdict(name, &call.arguments) {
-        Verdict::Record(errno) | Verdict::Errno(errno) => Errno::from_raw_os_error(errno.number()),
+        Verdict::Record(errno) | Verdict::Errno(errno) => Errno::from_raw_os_error(errno as i32),
         Verdict::Allow | Verdict::Kill => Errno::PERM,
     };
     let refusal = Refusal {

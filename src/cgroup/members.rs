@@ -64,9 +64,8 @@ fn open_all(pids: &[u32]) -> Result<Vec<(u32, OwnedFd)>, Error> {
         match known.map(|known| pidfd_open(known, PidfdFlags::empty())) {
             Some(Ok(pidfd)) => opened.push((pid, pidfd)),
             Some(Err(Errno::SRCH)) => {}
-            // A zombie leader whose threads live on (EINVAL before 6.9), or a process of
-            // another pid namespace (0).
             Some(Err(cause)) => return Err(Error::Signal { pid, cause }),
+            // 0 stands for a process that our pid namespace does not have.
             None => {
                 return Err(Error::Signal {
                     pid,

@@ -380,7 +380,7 @@ mod tests {
             \x08\0\0\0Delegate\0\x01b\0\x01\0\0\0\0\0\0\0\
             \x0b\0\0\0CollectMode\0\x01s\0\0\x12\0\0\0inactive-or-failed\0\0\0\0\0\0\
             \x04\0\0\0PIDs\0\x02au\0\0\0\0\x08\0\0\0\x07\0\0\0\x08\0\0\0\
-            \0\0\0\0\0\0\0\0";
+            \0\0\0\0";
         let body = scope_body("a.scope", &[7, 8]);
         assert_eq!(
             body.escape_ascii().to_string(),

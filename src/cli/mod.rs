@@ -1,7 +1,9 @@
 //! [host] The command line: one file per command, and what several of them read.
 
 pub mod args;
+pub mod completion;
 pub mod context;
+pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod life;
@@ -15,3 +17,51 @@ pub mod records;
 pub mod request;
 pub mod run;
 pub mod verify;
+
+use context::Context;
+use problem::{Problem, REFUSED};
+
+/// A command line that cannot be read, or help that was asked for.
+pub fn usage(error: &clap::Error) -> u8 {
+    let asked = !error.use_stderr();
+    // Help that nobody reads any more is no failure.
+    drop(error.print());
+    if asked { 0 } else { REFUSED }
+}
+
+/// Runs a command that reads records of sandboxes.
+pub fn with_records(run: impl FnOnce(&records::Paths) -> u8) -> u8 {
+    match Context::new() {
+        Ok(context) => run(&records::Paths { data: context.places.records }),
+        Err(problem) => problem.report(),
+    }
+}
+
+/// `cofferdam policy`.
+pub fn policy_command(args: &policy::PolicyArgs) -> u8 {
+    let context = match Context::new() {
+        Ok(context) => context,
+        Err(problem) => return problem.report(),
+    };
+    let calls = context::known_calls();
+    let colour = output::colour(rustix::stdio::stderr());
+    let outcome = policy::run(&args.command, &context.reading(&calls), colour);
+    if !outcome.stderr.is_empty() {
+        output::note(outcome.stderr.trim_end());
+    }
+    match output::print(&outcome.stdout) {
+        Ok(_) => outcome.code,
+        Err(diagnostic) => Problem::new(diagnostic).report(),
+    }
+}
+
+/// `cofferdam doctor`.
+pub fn doctor_command(args: &doctor::Args) -> u8 {
+    let runtime = std::env::var("XDG_RUNTIME_DIR").ok();
+    let maskable = context::maskable();
+    let request = context::probe_request(&maskable, runtime.as_deref(), None);
+    match doctor::run(args, &request, &mut std::io::stdout()) {
+        Ok(code) => code,
+        Err(error) => Problem::line(error.to_string()).report(),
+    }
+}

@@ -99,23 +99,39 @@ pub enum IdMapError {
 impl fmt::Display for IdMapError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HostRoot => write!(out, "cannot map ids: id 0 of the host is never mapped into a sandbox"),
+            Self::HostRoot => write!(
+                out,
+                "cannot map ids: id 0 of the host is never mapped into a sandbox"
+            ),
             Self::NoSubordinate => write!(
                 out,
                 "cannot map ids: no subordinate ids; add a range with `usermod --add-subuids --add-subgids`, or set ids.mode = \"caller\""
             ),
             Self::BadRange(IdRange { start, count }) => {
-                write!(out, "cannot map ids: the subordinate range {start}:{count} is not usable")
+                write!(
+                    out,
+                    "cannot map ids: the subordinate range {start}:{count} is not usable"
+                )
             }
             Self::TooFew { have, need } => {
-                write!(out, "cannot map ids: {need} subordinate ids are needed, the range has {have}")
+                write!(
+                    out,
+                    "cannot map ids: {need} subordinate ids are needed, the range has {have}"
+                )
             }
             Self::ExclusiveWorkspace => write!(
                 out,
                 "cannot map ids: ids.mode = \"exclusive\" excludes a writable workspace, which belongs to the caller; use access = \"copy\""
             ),
-            Self::Unsound(Extent { inside, outside, count }) => {
-                write!(out, "cannot map ids: the extent {inside} {outside} {count} is not sound")
+            Self::Unsound(Extent {
+                inside,
+                outside,
+                count,
+            }) => {
+                write!(
+                    out,
+                    "cannot map ids: the extent {inside} {outside} {count} is not sound"
+                )
             }
         }
     }
@@ -145,14 +161,20 @@ pub fn describe(extents: &[Extent]) -> String {
 
 /// The maps for a case; both are sound, as [`Maps::check`] says.
 pub fn maps(case: &Case, uid: &Account, gid: &Account) -> Result<IdMaps, IdMapError> {
-    Ok(IdMaps { uids: maps_of(case, uid)?, gids: maps_of(case, gid)? })
+    Ok(IdMaps {
+        uids: maps_of(case, uid)?,
+        gids: maps_of(case, gid)?,
+    })
 }
 
 fn maps_of(case: &Case, account: &Account) -> Result<Maps, IdMapError> {
     let gateway = gateway(case, account)?;
     let mapped: u32 = gateway.iter().map(|extent| extent.count).sum();
     let wanted = job(case, account.own, mapped)?;
-    let maps = Maps { job: split(&wanted, &gateway), gateway };
+    let maps = Maps {
+        job: split(&wanted, &gateway),
+        gateway,
+    };
     maps.check()?;
     Ok(maps)
 }
@@ -165,14 +187,19 @@ impl Maps {
         sound(&self.gateway)?;
         sound(&self.job)?;
         let within = |extent: &Extent, outer: &Extent| {
-            outer.inside <= extent.outside && extent.outside + extent.count <= outer.inside + outer.count
+            outer.inside <= extent.outside
+                && extent.outside + extent.count <= outer.inside + outer.count
         };
         let lost = |extent: &&Extent| !self.gateway.iter().any(|outer| within(extent, outer));
         if let Some(&extent) = self.job.iter().find(lost) {
             return Err(IdMapError::Unsound(extent));
         }
         let root = self.gateway.iter().any(|extent| extent.outside == 0);
-        if root { Err(IdMapError::HostRoot) } else { Ok(()) }
+        if root {
+            Err(IdMapError::HostRoot)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -190,12 +217,24 @@ fn sound(extents: &[Extent]) -> Result<(), IdMapError> {
             return Err(IdMapError::Unsound(*extent));
         }
     }
-    if extents.is_empty() { Err(IdMapError::Unsound(Extent { inside: 0, outside: 0, count: 0 })) } else { Ok(()) }
+    if extents.is_empty() {
+        Err(IdMapError::Unsound(Extent {
+            inside: 0,
+            outside: 0,
+            count: 0,
+        }))
+    } else {
+        Ok(())
+    }
 }
 
 /// U0: {0 → caller, 1.. → subordinates}.
 fn gateway(case: &Case, account: &Account) -> Result<Vec<Extent>, IdMapError> {
-    let own = Extent { inside: 0, outside: account.own, count: 1 };
+    let own = Extent {
+        inside: 0,
+        outside: account.own,
+        count: 1,
+    };
     if account.own == 0 {
         return Err(IdMapError::HostRoot);
     }
@@ -206,21 +245,39 @@ fn gateway(case: &Case, account: &Account) -> Result<Vec<Extent>, IdMapError> {
         return Err(IdMapError::ExclusiveWorkspace);
     }
     let range = account.subordinate.ok_or(IdMapError::NoSubordinate)?;
-    let end = range.start.checked_add(range.count).filter(|_| range.count > 0 && range.start > 0);
+    let end = range
+        .start
+        .checked_add(range.count)
+        .filter(|_| range.count > 0 && range.start > 0);
     let end = end.ok_or(IdMapError::BadRange(range))?;
     if (range.start..end).contains(&account.own) {
         return Err(IdMapError::BadRange(range));
     }
     let count = range.count.min(IMAGE_IDS);
-    Ok(vec![own, Extent { inside: 1, outside: range.start, count }])
+    Ok(vec![
+        own,
+        Extent {
+            inside: 1,
+            outside: range.start,
+            count,
+        },
+    ])
 }
 
 /// U2 in U0, extents not yet split; `mapped` is how many ids U0 has.
 fn job(case: &Case, own: u32, mapped: u32) -> Result<Vec<Extent>, IdMapError> {
-    let extent = |inside, outside, count| Extent { inside, outside, count };
+    let extent = |inside, outside, count| Extent {
+        inside,
+        outside,
+        count,
+    };
     let enough = |need: u32| {
         let have = mapped - 1;
-        if have < need { Err(IdMapError::TooFew { have, need }) } else { Ok(()) }
+        if have < need {
+            Err(IdMapError::TooFew { have, need })
+        } else {
+            Ok(())
+        }
     };
     let zero = case.workspace_uid == WorkspaceUid::Zero;
     if case.host_view {
@@ -265,7 +322,11 @@ fn split(wanted: &[Extent], parent: &[Extent]) -> Vec<Extent> {
             let end = (extent.outside + extent.count).min(outer.inside + outer.count);
             if start < end {
                 let inside = extent.inside + (start - extent.outside);
-                pieces.push(Extent { inside, outside: start, count: end - start });
+                pieces.push(Extent {
+                    inside,
+                    outside: start,
+                    count: end - start,
+                });
             }
         }
     }
@@ -277,18 +338,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FULL: Option<IdRange> = Some(IdRange { start: 100_000, count: 65536 });
+    const FULL: Option<IdRange> = Some(IdRange {
+        start: 100_000,
+        count: 65536,
+    });
 
-    fn case(mode: IdMode, host_view: bool, writable_workspace: bool, workspace_uid: WorkspaceUid) -> Case {
-        Case { mode, host_view, writable_workspace, workspace_uid }
+    fn case(
+        mode: IdMode,
+        host_view: bool,
+        writable_workspace: bool,
+        workspace_uid: WorkspaceUid,
+    ) -> Case {
+        Case {
+            mode,
+            host_view,
+            writable_workspace,
+            workspace_uid,
+        }
     }
 
-    fn lines(extents: &[Extent]) -> Vec<(u32, u32, u32)> {
-        extents.iter().map(|extent| (extent.inside, extent.outside, extent.count)).collect()
+    /// (inside, outside, count) of each extent.
+    type Lines = Vec<(u32, u32, u32)>;
+
+    fn lines(extents: &[Extent]) -> Lines {
+        extents
+            .iter()
+            .map(|extent| (extent.inside, extent.outside, extent.count))
+            .collect()
     }
 
     /// (U0, job) for an account with uid `own`.
-    fn of(case: &Case, own: u32, subordinate: Option<IdRange>) -> (Vec<(u32, u32, u32)>, Vec<(u32, u32, u32)>) {
+    fn of(case: &Case, own: u32, subordinate: Option<IdRange>) -> (Lines, Lines) {
         let maps = maps_of(case, &Account { own, subordinate }).unwrap();
         (lines(&maps.gateway), lines(&maps.job))
     }
@@ -298,11 +378,28 @@ mod tests {
         use IdMode::{Caller, Subuid};
         use WorkspaceUid::{Caller as Own, Zero};
         let u0 = vec![(0, 1000, 1), (1, 100_000, 65535)];
-        let row = |mode, host_view, writable, uid| of(&case(mode, host_view, writable, uid), 1000, FULL);
-        assert_eq!(row(Subuid, true, true, Zero), (u0.clone(), vec![(1000, 0, 1)]), "host view, writable");
-        assert_eq!(row(Subuid, true, false, Zero), (u0.clone(), vec![(1000, 1, 1)]), "host view, otherwise");
-        assert_eq!(row(Subuid, false, false, Zero), (u0.clone(), vec![(0, 1, 65535)]), "rootfs");
-        assert_eq!(row(Subuid, false, false, Own), (u0.clone(), vec![(0, 1, 65535)]), "rootfs");
+        let row =
+            |mode, host_view, writable, uid| of(&case(mode, host_view, writable, uid), 1000, FULL);
+        assert_eq!(
+            row(Subuid, true, true, Zero),
+            (u0.clone(), vec![(1000, 0, 1)]),
+            "host view, writable"
+        );
+        assert_eq!(
+            row(Subuid, true, false, Zero),
+            (u0.clone(), vec![(1000, 1, 1)]),
+            "host view, otherwise"
+        );
+        assert_eq!(
+            row(Subuid, false, false, Zero),
+            (u0.clone(), vec![(0, 1, 65535)]),
+            "rootfs"
+        );
+        assert_eq!(
+            row(Subuid, false, false, Own),
+            (u0.clone(), vec![(0, 1, 65535)]),
+            "rootfs"
+        );
         assert_eq!(
             row(Subuid, false, true, Zero),
             (u0.clone(), vec![(0, 0, 1), (1, 1, 65535)]),
@@ -313,14 +410,29 @@ mod tests {
             (u0, vec![(0, 1, 1000), (1000, 0, 1), (1001, 1001, 64535)]),
             "rootfs, writable, workspace_uid = caller"
         );
-        assert_eq!(row(Caller, true, true, Zero), (vec![(0, 1000, 1)], vec![(1000, 0, 1)]), "caller");
-        assert_eq!(row(Caller, true, false, Own), (vec![(0, 1000, 1)], vec![(1000, 0, 1)]), "caller");
-        assert_eq!(row(Caller, false, true, Zero), (vec![(0, 1000, 1)], vec![(0, 0, 1)]), "caller, rootfs");
+        assert_eq!(
+            row(Caller, true, true, Zero),
+            (vec![(0, 1000, 1)], vec![(1000, 0, 1)]),
+            "caller"
+        );
+        assert_eq!(
+            row(Caller, true, false, Own),
+            (vec![(0, 1000, 1)], vec![(1000, 0, 1)]),
+            "caller"
+        );
+        assert_eq!(
+            row(Caller, false, true, Zero),
+            (vec![(0, 1000, 1)], vec![(0, 0, 1)]),
+            "caller, rootfs"
+        );
     }
 
     #[test]
     fn an_exclusive_slice_maps_65534_too() {
-        let slice = Some(IdRange { start: 200_000, count: 4096 });
+        let slice = Some(IdRange {
+            start: 200_000,
+            count: 4096,
+        });
         let exclusive = case(IdMode::Exclusive, false, false, WorkspaceUid::Zero);
         let (u0, job) = of(&exclusive, 1000, slice);
         assert_eq!(u0, [(0, 1000, 1), (1, 200_000, 4096)]);
@@ -333,17 +445,28 @@ mod tests {
         let own = case(IdMode::Subuid, false, true, WorkspaceUid::Caller);
         assert_eq!(of(&own, 1, FULL).1, [(0, 1, 1), (1, 0, 1), (2, 2, 65534)]);
         assert_eq!(of(&own, 65535, FULL).1, [(0, 1, 65535), (65535, 0, 1)]);
-        assert_eq!(of(&own, 2_000_000, FULL).1, [(0, 1, 65535), (2_000_000, 0, 1)]);
+        assert_eq!(
+            of(&own, 2_000_000, FULL).1,
+            [(0, 1, 65535), (2_000_000, 0, 1)]
+        );
     }
 
     #[test]
     fn what_cannot_be_mapped() {
         let image = case(IdMode::Subuid, false, false, WorkspaceUid::Zero);
         let range = |start, count| Some(IdRange { start, count });
-        let error = |case: &Case, own, subordinate| maps_of(case, &Account { own, subordinate }).unwrap_err();
+        let error = |case: &Case, own, subordinate| {
+            maps_of(case, &Account { own, subordinate }).unwrap_err()
+        };
         assert_eq!(error(&image, 0, FULL), IdMapError::HostRoot);
         assert_eq!(error(&image, 1000, None), IdMapError::NoSubordinate);
-        assert_eq!(error(&image, 1000, range(100_000, 1000)), IdMapError::TooFew { have: 1000, need: 65535 });
+        assert_eq!(
+            error(&image, 1000, range(100_000, 1000)),
+            IdMapError::TooFew {
+                have: 1000,
+                need: 65535
+            }
+        );
         for (start, count) in [(0, 65536), (100_000, 0), (u32::MAX - 5, 10), (900, 65536)] {
             let bad = IdRange { start, count };
             assert_eq!(error(&image, 1000, Some(bad)), IdMapError::BadRange(bad));
@@ -356,7 +479,11 @@ mod tests {
 
     #[test]
     fn unsound_maps_are_found() {
-        let extent = |inside, outside, count| Extent { inside, outside, count };
+        let extent = |inside, outside, count| Extent {
+            inside,
+            outside,
+            count,
+        };
         let gateway = vec![extent(0, 1000, 1), extent(1, 100_000, 65535)];
         let bad = [
             vec![extent(0, 0, 65536)],
@@ -368,10 +495,16 @@ mod tests {
             vec![],
         ];
         for job in bad {
-            let maps = Maps { gateway: gateway.clone(), job };
+            let maps = Maps {
+                gateway: gateway.clone(),
+                job,
+            };
             assert!(maps.check().is_err(), "{maps:?}");
         }
-        let root = Maps { gateway: vec![extent(0, 0, 1)], job: vec![extent(0, 0, 1)] };
+        let root = Maps {
+            gateway: vec![extent(0, 0, 1)],
+            job: vec![extent(0, 0, 1)],
+        };
         assert_eq!(root.check(), Err(IdMapError::HostRoot));
     }
 

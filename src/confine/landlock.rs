@@ -43,9 +43,20 @@ pub const NEWEST_ABI: u32 = 9;
 
 /// The kernel that brought an ABI, as (major, minor); `None` for 0 and unknown ones.
 pub fn kernel_of(abi: u32) -> Option<(u32, u32)> {
-    const KERNELS: [(u32, u32); 9] =
-        [(5, 13), (5, 19), (6, 2), (6, 7), (6, 10), (6, 12), (6, 15), (7, 0), (7, 1)];
-    KERNELS.get(usize::try_from(abi.checked_sub(1)?).ok()?).copied()
+    const KERNELS: [(u32, u32); 9] = [
+        (5, 13),
+        (5, 19),
+        (6, 2),
+        (6, 7),
+        (6, 10),
+        (6, 12),
+        (6, 15),
+        (7, 0),
+        (7, 1),
+    ];
+    KERNELS
+        .get(usize::try_from(abi.checked_sub(1)?).ok()?)
+        .copied()
 }
 
 /// What may be done below a path.
@@ -69,7 +80,13 @@ impl Access {
             Self::ReadExecute => READ,
             Self::ReadWrite => {
                 let make = MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM;
-                READ | make | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | REFER | TRUNCATE | RESOLVE_UNIX
+                READ | make
+                    | WRITE_FILE
+                    | REMOVE_DIR
+                    | REMOVE_FILE
+                    | REFER
+                    | TRUNCATE
+                    | RESOLVE_UNIX
             }
             Self::Device => READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV,
         }
@@ -125,23 +142,49 @@ pub struct PathBits {
 pub fn ruleset(abi: u32, minimum: u32, paths: &[PathRule]) -> LandlockPlan {
     let used = abi.min(NEWEST_ABI);
     let handled_fs = if used < 2 { 0 } else { rights(used) };
-    let rule = |path: &PathRule| PathBits { path: path.path.clone(), bits: path.bits() & handled_fs };
-    let rules = if handled_fs == 0 { Vec::new() } else { paths.iter().map(rule).collect() };
-    let scoped = if used < 6 { 0 } else { SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL };
-    LandlockPlan { abi: used, degraded: abi < minimum || used < 2, handled_fs, handled_net: 0, scoped, rules }
+    let rule = |path: &PathRule| PathBits {
+        path: path.path.clone(),
+        bits: path.bits() & handled_fs,
+    };
+    let rules = if handled_fs == 0 {
+        Vec::new()
+    } else {
+        paths.iter().map(rule).collect()
+    };
+    let scoped = if used < 6 {
+        0
+    } else {
+        SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL
+    };
+    LandlockPlan {
+        abi: used,
+        degraded: abi < minimum || used < 2,
+        handled_fs,
+        handled_net: 0,
+        scoped,
+        rules,
+    }
 }
 
 impl PathRule {
     fn bits(&self) -> u64 {
-        const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV | RESOLVE_UNIX;
+        const OF_FILES: u64 =
+            EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV | RESOLVE_UNIX;
         let bits = self.access.bits();
-        if self.directory { bits } else { bits & OF_FILES }
+        if self.directory {
+            bits
+        } else {
+            bits & OF_FILES
+        }
     }
 }
 
 /// Every file right that `abi` knows.
 fn rights(abi: u32) -> u64 {
-    FS_RIGHTS.iter().filter(|right| right.1 <= abi).fold(0, |all, right| all | right.0)
+    FS_RIGHTS
+        .iter()
+        .filter(|right| right.1 <= abi)
+        .fold(0, |all, right| all | right.0)
 }
 
 #[cfg(test)]
@@ -149,14 +192,19 @@ mod tests {
     use super::*;
 
     fn rule(path: &str, access: Access, directory: bool) -> PathRule {
-        PathRule { path: path.into(), access, directory }
+        PathRule {
+            path: path.into(),
+            access,
+            directory,
+        }
     }
 
     #[test]
     fn each_abi_handles_what_its_kernel_knows() {
         let handled = |abi| ruleset(abi, 2, &[]).handled_fs;
-        let expected =
-            [0, 0, 0x3fff, 0x7fff, 0x7fff, 0xffff, 0xffff, 0xffff, 0xffff, 0x1_ffff, 0x1_ffff];
+        let expected = [
+            0, 0, 0x3fff, 0x7fff, 0x7fff, 0xffff, 0xffff, 0xffff, 0xffff, 0x1_ffff, 0x1_ffff,
+        ];
         for (abi, bits) in (0..).zip(expected) {
             assert_eq!(handled(abi), bits, "ABI {abi}");
         }
@@ -191,7 +239,11 @@ mod tests {
         ];
         for abi in 2..=NEWEST_ABI {
             let plan = ruleset(abi, 2, &paths);
-            assert!(plan.rules.iter().all(|rule| rule.bits != 0 && rule.bits & !plan.handled_fs == 0));
+            assert!(
+                plan.rules
+                    .iter()
+                    .all(|rule| rule.bits != 0 && rule.bits & !plan.handled_fs == 0)
+            );
             assert_eq!(plan.rules[0].bits, 0b1101);
             assert_eq!(plan.rules[1].bits & (MAKE_CHAR | MAKE_BLOCK), 0);
             assert_eq!(plan.rules[2].bits & READ_DIR, 0);

@@ -152,6 +152,8 @@ fn is_own_socket(path: &str, uid: u32) -> bool {
 mod tests {
     use super::super::mounts::parse;
     use super::*;
+    use std::fs;
+    use std::os::unix::net::UnixListener;
 
     const HYBRID: &str = "\
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
@@ -195,5 +197,109 @@ mod tests {
             named("/usr"),
             Err(ProbeError::CgroupDirectory { .. })
         ));
+    }
+
+    /// A tree that looks like /sys/fs/cgroup of a systemd host, for the user 12345.
+    struct Tree(String);
+
+    impl Tree {
+        const UID: u32 = 12_345;
+
+        fn new(name: &str) -> Self {
+            let base = std::env::temp_dir();
+            let top = format!("{}/cofferdam-{name}-{}", base.display(), std::process::id());
+            let tree = Self(top);
+            for dir in [tree.0.clone(), tree.session(), tree.manager()] {
+                fs::create_dir_all(&dir).unwrap();
+                for file in ["cgroup.procs", "cgroup.subtree_control"] {
+                    fs::write(format!("{dir}/{file}"), "").unwrap();
+                }
+            }
+            tree
+        }
+
+        fn session(&self) -> String {
+            format!("{}/user.slice/session-1.scope", self.0)
+        }
+
+        fn manager(&self) -> String {
+            format!("{}/user.slice/user-12345.slice/user@12345.service", self.0)
+        }
+
+        fn controllers(&self, dir: &str, text: &str) {
+            fs::write(format!("{dir}/cgroup.controllers"), text).unwrap();
+        }
+
+        fn choose(&self, uid: u32) -> Cgroup {
+            let request = ProbeRequest {
+                runtime_dir: Some(&self.0),
+                ..Default::default()
+            };
+            v2(&request, &self.0, &self.session(), uid).unwrap()
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_user_without_a_manager_or_a_bus_has_none() {
+        let tree = Tree::new("no-manager");
+        assert_eq!(
+            tree.choose(Tree::UID),
+            none("cgroup v2, and no directory of it is delegated to you")
+        );
+        tree.controllers(&tree.manager(), "cpu memory pids\n");
+        let no_bus = none("cgroup v2 under systemd, and your session has no user bus");
+        assert_eq!(tree.choose(Tree::UID), no_bus);
+        // A bus that belongs to someone else is none either.
+        let bus = UnixListener::bind(format!("{}/bus", tree.0)).unwrap();
+        assert_eq!(tree.choose(Tree::UID), no_bus);
+        drop(bus);
+    }
+
+    #[test]
+    fn a_user_manager_with_a_bus_makes_scopes() {
+        let uid = rustix::process::geteuid().as_raw();
+        let tree = Tree::new("manager");
+        let manager = format!("{}/user.slice/user-{uid}.slice/user@{uid}.service", tree.0);
+        fs::create_dir_all(&manager).unwrap();
+        tree.controllers(&manager, "io memory pids\n");
+        let bus = format!("{}/bus", tree.0);
+        let listener = UnixListener::bind(&bus).unwrap();
+        let expected = match uid {
+            0 => Cgroup::Delegated {
+                dir: tree.0.clone(),
+                controllers: vec![],
+            },
+            _ => Cgroup::Systemd {
+                bus,
+                controllers: vec!["memory".into(), "pids".into()],
+            },
+        };
+        assert_eq!(tree.choose(uid), expected);
+        drop(listener);
+    }
+
+    #[test]
+    fn what_systemd_marked_as_delegated_is_used() {
+        let tree = Tree::new("marked");
+        tree.controllers(&tree.session(), "cpuset cpu memory\n");
+        let flags = rustix::fs::XattrFlags::empty();
+        if let Err(error) = rustix::fs::setxattr(tree.session(), "user.delegate", b"1", flags) {
+            eprintln!("skipped: the temporary directory keeps no user attributes: {error}");
+            return;
+        }
+        let controllers = vec!["cpu".into(), "memory".into()];
+        let expected = Cgroup::Delegated {
+            dir: tree.session(),
+            controllers,
+        };
+        assert_eq!(tree.choose(Tree::UID), expected);
+        rustix::fs::setxattr(tree.session(), "user.delegate", b"0", flags).unwrap();
+        assert!(matches!(tree.choose(Tree::UID), Cgroup::None { .. }));
     }
 }

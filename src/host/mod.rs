@@ -2,6 +2,8 @@
 
 mod accounts;
 mod cgroups;
+pub mod deep;
+pub mod doctor;
 pub mod facts;
 mod ids;
 mod mounts;

@@ -58,6 +58,11 @@ pub enum ProbeError {
         /// Why.
         cause: io::Error,
     },
+    /// A child for a try of `doctor` could not be made or waited for.
+    Trial {
+        /// Why.
+        cause: io::Error,
+    },
     /// The cgroup directory that the operator named is none we can use.
     CgroupDirectory {
         /// As named.
@@ -94,6 +99,7 @@ impl fmt::Display for ProbeError {
             }
             Self::Affinity { .. } => write!(out, "cannot ask which CPUs we may run on"),
             Self::Groups { .. } => write!(out, "cannot ask for our supplementary groups"),
+            Self::Trial { .. } => write!(out, "cannot make a child process to try things in"),
             Self::CgroupDirectory { path } => write!(
                 out,
                 "{path} is no cgroup v2 directory that we may write with a cpu, memory or pids controller; \
@@ -119,9 +125,10 @@ impl fmt::Display for ProbeError {
 impl std::error::Error for ProbeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Read { cause, .. } | Self::Affinity { cause } | Self::Groups { cause } => {
-                Some(cause)
-            }
+            Self::Read { cause, .. }
+            | Self::Affinity { cause }
+            | Self::Groups { cause }
+            | Self::Trial { cause } => Some(cause),
             Self::TooLarge { .. }
             | Self::Malformed { .. }
             | Self::CgroupDirectory { .. }

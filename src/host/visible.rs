@@ -4,6 +4,7 @@ use super::facts::{EtcEntry, Maskable, ProgramEntry};
 use super::probe::ProbeError;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 
 /// Where distributions keep programs and their libraries. `/opt` and `/srv` are left out: they
 /// hold what an administrator put there, and a policy can name them.
@@ -94,8 +95,9 @@ pub fn exists(pattern: &str) -> Result<bool, ProbeError> {
 /// Files and directories (true) that the patterns name, in the patterns' order.
 fn existing(patterns: &[&str]) -> Result<Vec<(String, bool)>, ProbeError> {
     let mut found = Vec::new();
+    let mut listings = Listings::new();
     for pattern in patterns {
-        for path in expand(pattern)? {
+        for path in expand(pattern, &mut listings)? {
             match kind(&path, AtFlags::empty())? {
                 Some(FileType::Directory) => found.push((path, true)),
                 Some(_) => found.push((path, false)),
@@ -106,9 +108,12 @@ fn existing(patterns: &[&str]) -> Result<Vec<(String, bool)>, ProbeError> {
     Ok(found)
 }
 
+/// Directories that were listed already; several patterns look into /etc or the CPUs of /sys.
+type Listings = BTreeMap<String, Vec<String>>;
+
 /// Paths that may exist: the pattern itself, or one path per directory entry that its first `*`
 /// matches. Further components are expanded in turn.
-fn expand(pattern: &str) -> Result<Vec<String>, ProbeError> {
+fn expand(pattern: &str, listings: &mut Listings) -> Result<Vec<String>, ProbeError> {
     let Some(star) = pattern.find('*') else {
         return Ok(vec![pattern.to_owned()]);
     };
@@ -118,14 +123,23 @@ fn expand(pattern: &str) -> Result<Vec<String>, ProbeError> {
         Some(slash) => after[1..].split_at(slash),
         None => (&after[1..], ""),
     };
-    let mut paths = Vec::new();
-    for name in names(parent)? {
-        let long_enough = name.len() >= prefix.len() + suffix.len();
-        if long_enough && name.starts_with(prefix) && name.ends_with(suffix) {
-            paths.extend(expand(&format!("{parent}/{name}{rest}"))?);
-        }
+    if !listings.contains_key(parent) {
+        listings.insert(parent.to_owned(), names(parent)?);
     }
-    paths.sort();
+    let matches = |name: &&String| {
+        let long_enough = name.len() >= prefix.len() + suffix.len();
+        long_enough && name.starts_with(prefix) && name.ends_with(suffix)
+    };
+    let mut matching: Vec<String> = listings[parent]
+        .iter()
+        .filter(matches)
+        .map(|name| format!("{parent}/{name}{rest}"))
+        .collect();
+    matching.sort();
+    let mut paths = Vec::new();
+    for path in matching {
+        paths.extend(expand(&path, listings)?);
+    }
     Ok(paths)
 }
 

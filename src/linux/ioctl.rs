@@ -48,6 +48,7 @@ pub const TYPE_MASK: u64 = 0xff00;
 /// What programs ask of terminals, pipes and sockets when they compute: get
 /// and set attributes and size, job control, controlling terminal, pty
 /// creation, bytes waiting, non-blocking and close-on-exec.
+#[rustfmt::skip]
 pub const TERMINAL_AND_QUEUE: &[u64] = &[
     0x5401, 0x5402, 0x5403, 0x5404, // TCGETS TCSETS TCSETSW TCSETSF
     0x5409, 0x540a, 0x540b, // TCSBRK TCXONC TCFLSH
@@ -58,3 +59,30 @@ pub const TERMINAL_AND_QUEUE: &[u64] = &[
     0x8004_5430, 0x4004_5431, // TIOCGPTN TIOCSPTLCK
     0x802c_542a, 0x402c_542b, 0x402c_542c, 0x402c_542d, // TCGETS2 TCSETS2 TCSETSW2 TCSETSF2
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_agree_with_the_c_library() {
+        let same = |request: u64, number: libc::Ioctl| assert_eq!(request, number as u64);
+        same(TIOCSTI, libc::TIOCSTI);
+        same(TIOCLINUX, libc::TIOCLINUX);
+        same(TIOCCONS, libc::TIOCCONS);
+        same(FICLONE, libc::FICLONE);
+        same(FICLONERANGE, libc::FICLONERANGE);
+        let requests = [
+            libc::TCGETS,
+            libc::TIOCGWINSZ,
+            libc::FIONREAD,
+            libc::FIONBIO,
+            libc::TIOCSCTTY,
+        ];
+        assert!(
+            requests
+                .iter()
+                .all(|&request| TERMINAL_AND_QUEUE.contains(&(request as u64)))
+        );
+    }
+}

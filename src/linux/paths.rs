@@ -117,17 +117,32 @@ mod tests {
             assert!(list.iter().map(|path| path.pattern).is_sorted());
             for path in list {
                 assert!(path.pattern.starts_with("/proc/") || path.pattern.starts_with("/sys/"));
-                assert!(!path.pattern.ends_with('/') && path.why.len() > 8, "{path:?}");
-                assert!(path.pattern.split('/').all(|part| part.matches('*').count() <= 1));
+                assert!(
+                    !path.pattern.ends_with('/') && path.why.len() > 8,
+                    "{path:?}"
+                );
+                assert!(
+                    path.pattern
+                        .split('/')
+                        .all(|part| part.matches('*').count() <= 1)
+                );
             }
         }
     }
 
     #[test]
     fn no_path_lies_below_another() {
-        let all: Vec<_> = MASKED.iter().chain(READ_ONLY).map(|path| path.pattern).collect();
+        let all: Vec<_> = MASKED
+            .iter()
+            .chain(READ_ONLY)
+            .map(|path| path.pattern)
+            .collect();
         for outer in &all {
-            let below = |inner: &&&str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+            let below = |inner: &&&str| {
+                inner
+                    .strip_prefix(outer)
+                    .is_some_and(|rest| rest.starts_with('/'))
+            };
             assert_eq!(all.iter().find(below), None, "below {outer}");
         }
     }
@@ -135,14 +150,34 @@ mod tests {
     #[test]
     fn the_list_of_f_07_and_the_leaks_of_group_l_are_masked() {
         let needed = [
-            "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/key-users",
-            "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
-            "/proc/sysrq-trigger", "/proc/kpagecount", "/proc/slabinfo", "/proc/pressure", "/proc/config.gz",
-            "/proc/vmallocinfo", "/proc/pagetypeinfo", "/sys/firmware", "/sys/fs/selinux",
-            "/sys/devices/virtual/powercap", "/sys/devices/system/cpu/cpu12/thermal_throttle",
+            "/proc/acpi",
+            "/proc/asound",
+            "/proc/interrupts",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/key-users",
+            "/proc/latency_stats",
+            "/proc/sched_debug",
+            "/proc/scsi",
+            "/proc/timer_list",
+            "/proc/timer_stats",
+            "/proc/sysrq-trigger",
+            "/proc/kpagecount",
+            "/proc/slabinfo",
+            "/proc/pressure",
+            "/proc/config.gz",
+            "/proc/vmallocinfo",
+            "/proc/pagetypeinfo",
+            "/sys/firmware",
+            "/sys/fs/selinux",
+            "/sys/devices/virtual/powercap",
+            "/sys/devices/system/cpu/cpu12/thermal_throttle",
         ];
         for path in needed {
-            assert!(MASKED.iter().any(|masked| matches(masked.pattern, path)), "{path}");
+            assert!(
+                MASKED.iter().any(|masked| matches(masked.pattern, path)),
+                "{path}"
+            );
         }
     }
 

@@ -42,10 +42,10 @@ pub const FUTEX_PI: &[u64] = &[6, 7, 8, 11, 12, 13];
 
 /// personality(2) values that change nothing for others: PER_LINUX, PER_LINUX32,
 /// both with UNAME26, both with ADDR_NO_RANDOMIZE (gdb, sanitizers), and the query.
-pub const PERSONALITIES: &[u64] =
-    &[0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, 0xffff_ffff];
+pub const PERSONALITIES: &[u64] = &[0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, 0xffff_ffff];
 
 /// prctl(2) options that act on the caller alone.
+#[rustfmt::skip]
 pub const PRCTL_OPTIONS: &[u64] = &[
     1, 2, // PDEATHSIG
     3, 4, // DUMPABLE
@@ -74,6 +74,7 @@ pub const PRCTL_OPTIONS: &[u64] = &[
 ];
 
 /// arch_prctl(2) codes for thread-local storage, CPUID faulting, AMX and shadow stacks.
+#[rustfmt::skip]
 pub const ARCH_PRCTL_CODES: &[u64] = &[
     0x1001, 0x1002, 0x1003, 0x1004, // SET_GS SET_FS GET_FS GET_GS
     0x1011, 0x1012, // CPUID
@@ -81,3 +82,37 @@ pub const ARCH_PRCTL_CODES: &[u64] = &[
     0x3001, // CET_STATUS, asked by older C libraries
     0x5001, 0x5002, 0x5003, 0x5004, 0x5005, // SHSTK
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_agree_with_the_c_library() {
+        let namespaces = libc::CLONE_NEWNS
+            | libc::CLONE_NEWCGROUP
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUSER
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWNET;
+        assert_eq!(namespaces as u64, CLONE_NAMESPACES);
+        assert_eq!(u64::from(libc::S_ISUID | libc::S_ISGID), S_ISUID_ISGID);
+        assert_eq!(u64::from(libc::S_IFMT), S_IFMT);
+        let creating = libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY);
+        assert_eq!(creating as u64, O_CREAT_TMPFILE);
+        let futex = !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
+        assert_eq!(u64::from(futex), FUTEX_CMD_MASK);
+        for option in [
+            libc::PR_SET_NAME,
+            libc::PR_SET_SECCOMP,
+            libc::PR_SET_NO_NEW_PRIVS,
+            libc::PR_SET_VMA,
+        ] {
+            assert!(PRCTL_OPTIONS.contains(&(option as u64)));
+        }
+        for option in [libc::PR_SET_MM, libc::PR_SET_SECUREBITS] {
+            assert!(!PRCTL_OPTIONS.contains(&(option as u64)));
+        }
+    }
+}

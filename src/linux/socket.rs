@@ -59,6 +59,8 @@ pub const SO_ZEROCOPY: u64 = 60;
 pub const IP_IPSEC_POLICY: u64 = 16;
 /// xfrm policy of a socket.
 pub const IP_XFRM_POLICY: u64 = 17;
+/// Turns an IPv6 socket into an IPv4 one.
+pub const IPV6_ADDRFORM: u64 = 1;
 /// IPsec policy of an IPv6 socket, old form.
 pub const IPV6_IPSEC_POLICY: u64 = 34;
 /// xfrm policy of an IPv6 socket.
@@ -83,3 +85,25 @@ pub const UDP_ENCAP: u64 = 100;
 
 /// Out-of-band data in send and receive flags.
 pub const MSG_OOB: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_agree_with_the_c_library() {
+        let same = |ours: u64, number: libc::c_int| assert_eq!(i64::from(number), ours as i64);
+        same(AF_INET6, libc::AF_INET6);
+        same(AF_NETLINK, libc::AF_NETLINK);
+        same(SOCK_SEQPACKET, libc::SOCK_SEQPACKET);
+        same(IPPROTO_ICMPV6, libc::IPPROTO_ICMPV6);
+        same(SOL_NETLINK, libc::SOL_NETLINK);
+        same(SO_ATTACH_FILTER, libc::SO_ATTACH_FILTER);
+        same(SO_ATTACH_REUSEPORT_CBPF, libc::SO_ATTACH_REUSEPORT_CBPF);
+        same(SO_ZEROCOPY, libc::SO_ZEROCOPY);
+        same(TCP_ULP, libc::TCP_ULP);
+        same(TCP_REPAIR, libc::TCP_REPAIR);
+        same(TCP_MD5SIG, libc::TCP_MD5SIG);
+        same(MSG_OOB, libc::MSG_OOB);
+    }
+}

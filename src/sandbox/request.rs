@@ -18,8 +18,6 @@ pub struct Request {
     pub workspace: Option<Workspace>,
     /// Mounts of policy and flags, with what their sources are.
     pub mounts: Vec<Mount>,
-    /// Private tmpfs directories: (target, bytes).
-    pub tmpfs: Vec<(String, Option<u64>)>,
     /// Variables of the caller that the policy passes, as (name, value).
     pub environment: Vec<(String, String)>,
     /// `--workdir`.

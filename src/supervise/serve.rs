@@ -4,13 +4,14 @@ use crate::event::sink::{Sink, SinkError};
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
 use crate::sandbox::launch::{self, Launch, LaunchError, Program, Running};
+use crate::sandbox::message::{JOB, Status};
 use crate::sandbox::plan::{Op, Plan};
 use crate::supervise::logs::Log;
 use crate::supervise::places::{self, Places};
 use crate::supervise::pump::Pump;
 use crate::supervise::state::{Held, Phase, Placeholders, Process, Processes, State, StateError};
 use crate::supervise::terminal::{self, RawTerminal};
-use crate::supervise::watch::{FORWARDED, Outcome, Watch, recorded};
+use crate::supervise::watch::{FORWARDED, Outcome, Watch};
 use crate::supervise::{client, placeholders, sweep};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
@@ -138,19 +139,11 @@ impl Session<'_> {
             .map_err(SessionError::Events)?;
         self.note_plan(&mut sink, &plan)?;
         let result = self.launched(held, state, &records, &mut sink, started);
-        let status = match &result {
-            Ok((Outcome::Exited(status), _)) => recorded(*status),
-            Ok((_, _)) => event::Status::Signal(libc::SIGKILL),
-            Err(SessionError::Launch(LaunchError::Command { errno, .. })) => {
-                event::Status::NotStarted(errno.raw_os_error())
-            }
-            Err(_) => event::Status::NotStarted(0),
-        };
         let kills = state.cgroup.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
         if kills > 0 {
             sink.record(Kind::OutOfMemory { count: kills }).map_err(SessionError::Events)?;
         }
-        sink.record(Kind::Exited { status }).map_err(SessionError::Events)?;
+        sink.record(end_of(&result)).map_err(SessionError::Events)?;
         sink.record(Kind::Ended).map_err(SessionError::Events)?;
         let (outcome, refusals) = result?;
         let kept = self.kept();
@@ -360,6 +353,18 @@ impl Session<'_> {
         let ended = result?;
         cleaned?;
         Ok(ended)
+    }
+}
+
+/// The event that tells how the job ended, or that it never began.
+fn end_of(result: &Result<(Outcome, u64), SessionError>) -> Kind {
+    match result {
+        Ok((Outcome::Exited(status), _)) => Kind::Exited { status: *status },
+        Ok(_) => Kind::Exited { status: Status::Signal(libc::SIGKILL) },
+        Err(SessionError::Launch(LaunchError::Command { errno, .. })) => {
+            Kind::NotStarted { id: JOB, errno: errno.raw_os_error() }
+        }
+        Err(_) => Kind::NotStarted { id: JOB, errno: 0 },
     }
 }
 

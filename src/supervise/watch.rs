@@ -161,49 +161,45 @@ impl Loop<'_> {
         (self.init_ended && self.gateway_ended && copied).then_some(outcome)
     }
 
-    fn wait(&self) -> Result<Vec<Token>, Errno> {
-        let mut tokens = Vec::new();
-        let mut fds: Vec<PollFd<'_>> = Vec::new();
-        let mut add = |token, fd: BorrowedFd<'_>, flags| {
-            tokens.push(token);
-            // The borrow of self outlives both vectors.
-            fds.push(PollFd::from_borrowed_fd(fd, flags));
-        };
+    /// Everything there is to wait for now.
+    fn watched(&self) -> Vec<(Token, BorrowedFd<'_>, PollFlags)> {
         let watch = &self.watch;
+        let input = |token, fd| (token, fd, PollFlags::IN);
+        let mut all = vec![input(Token::Signals, watch.signals.as_fd())];
         if !self.init_ended {
-            add(Token::Init, watch.running.init_socket.as_fd(), PollFlags::IN);
-            add(Token::InitEnd, watch.running.init.pidfd.as_fd(), PollFlags::IN);
+            all.push(input(Token::Init, watch.running.init_socket.as_fd()));
+            all.push(input(Token::InitEnd, watch.running.init.pidfd.as_fd()));
         }
         if !self.gateway_ended {
-            add(Token::GatewayEnd, watch.running.gateway.pidfd.as_fd(), PollFlags::IN);
+            all.push(input(Token::GatewayEnd, watch.running.gateway.pidfd.as_fd()));
         }
-        add(Token::Signals, watch.signals.as_fd(), PollFlags::IN);
-        if let Some(listener) = &watch.running.listener {
-            add(Token::Listener, listener.as_fd(), PollFlags::IN);
-        }
+        let listener = watch.running.listener.as_ref();
+        all.extend(listener.map(|fd| input(Token::Listener, fd.as_fd())));
         if self.outcome.is_none() {
-            add(Token::Control, watch.control.as_fd(), PollFlags::IN);
+            all.push(input(Token::Control, watch.control.as_fd()));
         }
-        for (index, client) in self.clients.iter().enumerate() {
-            add(Token::Client(index), client.socket.as_fd(), PollFlags::IN);
-        }
+        let clients = self.clients.iter().enumerate();
+        all.extend(clients.map(|(index, client)| input(Token::Client(index), client.socket.as_fd())));
         for (index, pump) in watch.pumps.iter().enumerate() {
-            if let Some((fd, flags)) = pump.interest() {
-                add(Token::Pump(index), fd, flags);
-            }
+            all.extend(pump.interest().map(|(fd, flags)| (Token::Pump(index), fd, flags)));
         }
-        for (index, fd) in watch.logged.iter().enumerate() {
-            add(Token::Logged(index), fd.as_fd(), PollFlags::IN);
-        }
-        let timeout = self.timeout();
-        match poll(&mut fds, timeout.as_ref()) {
+        let logged = watch.logged.iter().enumerate();
+        all.extend(logged.map(|(index, fd)| input(Token::Logged(index), fd.as_fd())));
+        all
+    }
+
+    fn wait(&self) -> Result<Vec<Token>, Errno> {
+        let watched = self.watched();
+        let mut fds: Vec<PollFd<'_>> =
+            watched.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        match poll(&mut fds, self.timeout().as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(errno) => return Err(errno),
         }
-        let ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let ready = watched.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
         // Backwards, so that removing one by its index leaves the others in place.
-        Ok(tokens.iter().zip(ready).filter(|(_, ready)| *ready).map(|(t, _)| *t).rev().collect())
+        Ok(ready.rev().map(|((token, ..), _)| *token).collect())
     }
 
     fn timeout(&self) -> Option<Timespec> {
@@ -520,7 +516,7 @@ impl Loop<'_> {
 
     fn command_ended(&mut self, id: u32, status: Status) {
         self.commands = self.commands.saturating_sub(1);
-        self.note(Kind::ExecEnded { id, status: recorded(status) });
+        self.note(Kind::ExecEnded { id, status });
         self.answer(id, &Answer::Exited(status), None);
         self.forget(id);
     }
@@ -555,14 +551,6 @@ impl Loop<'_> {
         for client in self.clients.iter().filter(|client| client.waits) {
             drop(client::send(&client.socket, &Answer::Exited(status), None));
         }
-    }
-}
-
-/// As events have it.
-pub fn recorded(status: Status) -> crate::event::Status {
-    match status {
-        Status::Code(code) => crate::event::Status::Code(code),
-        Status::Signal(signal) => crate::event::Status::Signal(signal),
     }
 }
 

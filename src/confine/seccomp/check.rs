@@ -1,4 +1,5 @@
-//! [pure] Proof that a BPF program does what its filter says; shares no code with the compiler.
+//! [pure] Proof that a BPF program does what its filter says; shares no code with the compiler
+//! but the form of an instruction.
 //!
 //! The proof is exact, not a sample. A valid program looks at its input only
 //! through compares of a masked 32-bit word with a constant. Architecture and
@@ -8,8 +9,8 @@
 //! satisfiable set of answers is run. Beside equality it shows that every
 //! instruction was executed.
 
-use super::compile::{Insn, MAX_INSNS, encode};
 use super::classes::{self, Atom};
+use super::compile::{Insn, MAX_INSNS};
 use super::{Filter, Flaw, Rule, Verdict};
 use crate::linux::syscall::{Arch, X32_BIT};
 use sha2::{Digest, Sha256};
@@ -80,10 +81,20 @@ impl fmt::Display for Refuted {
             Self::Length(length) => write!(out, "{length} instructions"),
             Self::Invalid(at) => write!(out, "instruction {at} is not one it may have"),
             Self::OutOfBounds(at) => write!(out, "instruction {at} leaves the program"),
-            Self::Ambiguous(at) => write!(out, "instruction {at} compares a word that is not settled"),
+            Self::Ambiguous(at) => {
+                write!(out, "instruction {at} compares a word that is not settled")
+            }
             Self::Foreign(arch) => write!(out, "architecture {arch:#x} is not killed at once"),
-            Self::Differs { number, args, expected, returned } => {
-                write!(out, "call {number} with {args:x?} returns {returned:#x}, not {expected:?}")
+            Self::Differs {
+                number,
+                args,
+                expected,
+                returned,
+            } => {
+                write!(
+                    out,
+                    "call {number} with {args:x?} returns {returned:#x}, not {expected:?}"
+                )
             }
             Self::TooManyCases(number) => write!(out, "call {number} has too many cases"),
             Self::Unreached(at) => write!(out, "nothing executes instruction {at}"),
@@ -103,7 +114,14 @@ impl std::error::Error for Refuted {
 /// Architectures that are tried whatever the program compares with: i386, ARM,
 /// both of ours, both of ours without the 64-bit flag, none, all bits.
 const FOREIGN: &[u32] = &[
-    0x4000_0003, 0x4000_0028, 0xc000_003e, 0xc000_00b7, 0x4000_003e, 0x4000_00b7, 0, u32::MAX,
+    0x4000_0003,
+    0x4000_0028,
+    0xc000_003e,
+    0xc000_00b7,
+    0x4000_003e,
+    0x4000_00b7,
+    0,
+    u32::MAX,
 ];
 
 /// Proves that `program` is valid, equal to `filter` for every input, and
@@ -112,7 +130,11 @@ pub fn prove(filter: &Filter, program: Vec<Insn>) -> Result<Proven, Refuted> {
     let table = filter.table().map_err(Refuted::Flaw)?;
     let ops = decode(&program)?;
     let words = settle(&ops)?;
-    let mut check = Check { ops: &ops, words: &words, covered: vec![false; ops.len()] };
+    let mut check = Check {
+        ops: &ops,
+        words: &words,
+        covered: vec![false; ops.len()],
+    };
     check.foreign(filter.arch)?;
     check.numbers(filter, &table)?;
     if let Some(at) = check.covered.iter().position(|covered| !covered) {
@@ -136,6 +158,16 @@ fn digest(program: &[Insn]) -> [u8; 32] {
     Sha256::digest(bytes(program)).into()
 }
 
+/// What the kernel must be told for a verdict, by the C library's constants.
+fn returns(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Allow => libc::SECCOMP_RET_ALLOW,
+        Verdict::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+        Verdict::Record(errno) => libc::SECCOMP_RET_USER_NOTIF | errno as u32,
+        Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+    }
+}
+
 /// `struct seccomp_data` as 32-bit words: number, architecture, two of the
 /// instruction pointer, then low and high half of each argument.
 type Data = [u32; 16];
@@ -152,6 +184,7 @@ enum Op {
     Jump(usize),
     Equal { k: u32, yes: usize, no: usize },
     AtLeast { k: u32, yes: usize, no: usize },
+    AnyBit { k: u32, yes: usize, no: usize },
     Return(u32),
 }
 
@@ -160,13 +193,21 @@ fn decode(program: &[Insn]) -> Result<Vec<Op>, Refuted> {
         return Err(Refuted::Length(program.len()));
     }
     let length = program.len();
-    program.iter().enumerate().map(|(at, &insn)| decode_one(insn, at, length)).collect()
+    program
+        .iter()
+        .enumerate()
+        .map(|(at, &insn)| decode_one(insn, at, length))
+        .collect()
 }
 
 /// The instruction pointer (offsets 8 and 12) must not be looked at: the caller
 /// chooses it.
 fn decode_one(Insn { code, jt, jf, k }: Insn, at: usize, length: usize) -> Result<Op, Refuted> {
-    let within = |skip: usize| Some(at + 1 + skip).filter(|&to| to < length).ok_or(Refuted::OutOfBounds(at));
+    let within = |skip: usize| {
+        Some(at + 1 + skip)
+            .filter(|&to| to < length)
+            .ok_or(Refuted::OutOfBounds(at))
+    };
     let plain = jt == 0 && jf == 0;
     match code {
         0x20 if plain && k % 4 == 0 && k < 64 && k != 8 && k != 12 => {
@@ -174,8 +215,21 @@ fn decode_one(Insn { code, jt, jf, k }: Insn, at: usize, length: usize) -> Resul
         }
         0x54 if plain => within(0).map(|_| Op::Mask(k)),
         0x05 if plain => within(k as usize).map(Op::Jump),
-        0x15 => Ok(Op::Equal { k, yes: within(jt.into())?, no: within(jf.into())? }),
-        0x35 => Ok(Op::AtLeast { k, yes: within(jt.into())?, no: within(jf.into())? }),
+        0x15 => Ok(Op::Equal {
+            k,
+            yes: within(jt.into())?,
+            no: within(jf.into())?,
+        }),
+        0x35 => Ok(Op::AtLeast {
+            k,
+            yes: within(jt.into())?,
+            no: within(jf.into())?,
+        }),
+        0x45 => Ok(Op::AnyBit {
+            k,
+            yes: within(jt.into())?,
+            no: within(jf.into())?,
+        }),
         0x06 if plain => Ok(Op::Return(k)),
         _ => Err(Refuted::Invalid(at)),
     }
@@ -226,6 +280,10 @@ fn settle(ops: &[Op]) -> Result<Vec<Accumulator>, Refuted> {
                 before[yes].join(here);
                 before[no].join(here);
             }
+            (Op::AnyBit { yes, no, .. }, Accumulator::Word(FIRST_ARG.., _)) => {
+                before[yes].join(here);
+                before[no].join(here);
+            }
             (Op::Return(_), _) => {}
             _ => return Err(Refuted::Ambiguous(at)),
         }
@@ -255,8 +313,27 @@ impl Check<'_> {
                     at + 1
                 }
                 Op::Jump(to) => to,
-                Op::Equal { k, yes, no } => if accumulator == k { yes } else { no },
-                Op::AtLeast { k, yes, no } => if accumulator >= k { yes } else { no },
+                Op::Equal { k, yes, no } => {
+                    if accumulator == k {
+                        yes
+                    } else {
+                        no
+                    }
+                }
+                Op::AnyBit { k, yes, no } => {
+                    if accumulator & k != 0 {
+                        yes
+                    } else {
+                        no
+                    }
+                }
+                Op::AtLeast { k, yes, no } => {
+                    if accumulator >= k {
+                        yes
+                    } else {
+                        no
+                    }
+                }
                 Op::Return(value) => return value,
             };
         }
@@ -265,7 +342,7 @@ impl Check<'_> {
     /// Every other architecture is killed before anything else is looked at.
     /// The shape is exact for all values; the runs show that it is reached.
     fn foreign(&mut self, ours: Arch) -> Result<(), Refuted> {
-        let kill = encode(Verdict::Kill);
+        let kill = returns(Verdict::Kill);
         let shape = match *self.ops {
             [Op::Return(value)] => value == kill,
             [Op::Load(ARCH), Op::Equal { k, no, .. }, ..] => {
@@ -303,7 +380,11 @@ impl Check<'_> {
     /// The first number of every interval, ascending.
     fn cuts(&self, table: &[(u32, Rule<'_>)]) -> Vec<u32> {
         let mut cuts = vec![0, X32_BIT - 1, X32_BIT, u32::MAX];
-        cuts.extend(table.iter().flat_map(|&(number, _)| [number, number.saturating_add(1)]));
+        cuts.extend(
+            table
+                .iter()
+                .flat_map(|&(number, _)| [number, number.saturating_add(1)]),
+        );
         for at in 0..self.ops.len() {
             match (self.ops[at], self.words[at]) {
                 (Op::Equal { k, .. }, Accumulator::Word(NUMBER, _)) => {
@@ -346,8 +427,20 @@ impl Check<'_> {
                 (Op::Equal { k, yes, no }, Accumulator::Word(ARCH, _)) => {
                     todo.push(if arch.audit() == k { yes } else { no });
                 }
+                (Op::AnyBit { k, yes, no }, Accumulator::Word(word @ FIRST_ARG.., mask)) => {
+                    atoms.push(Atom {
+                        word: word - FIRST_ARG,
+                        mask: mask & k,
+                        value: 0,
+                    });
+                    todo.extend([yes, no]);
+                }
                 (Op::Equal { k, yes, no }, Accumulator::Word(word, mask)) => {
-                    atoms.push(Atom { word: word - FIRST_ARG, mask, value: k });
+                    atoms.push(Atom {
+                        word: word - FIRST_ARG,
+                        mask,
+                        value: k,
+                    });
                     todo.extend([yes, no]);
                 }
                 _ => return Err(Refuted::Ambiguous(at)),
@@ -357,7 +450,13 @@ impl Check<'_> {
     }
 
     /// Runs one representative of every set of answers to `atoms`.
-    fn cases(&mut self, arch: Arch, number: u32, rule: Rule<'_>, atoms: Vec<Atom>) -> Result<(), Refuted> {
+    fn cases(
+        &mut self,
+        arch: Arch,
+        number: u32,
+        rule: Rule<'_>,
+        atoms: Vec<Atom>,
+    ) -> Result<(), Refuted> {
         let mut data: Data = [0; 16];
         data[NUMBER] = number;
         data[ARCH] = arch.audit();
@@ -365,8 +464,13 @@ impl Check<'_> {
             data[FIRST_ARG..].copy_from_slice(&args);
             let args = classes::args(&args);
             let (expected, returned) = (rule.verdict(&args), self.run(&data));
-            if returned != encode(expected) {
-                return Err(Refuted::Differs { number, args, expected, returned });
+            if returned != returns(expected) {
+                return Err(Refuted::Differs {
+                    number,
+                    args,
+                    expected,
+                    returned,
+                });
             }
         }
         Ok(())

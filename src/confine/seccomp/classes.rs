@@ -37,7 +37,9 @@ pub fn inputs(mut atoms: Vec<Atom>) -> Option<impl Iterator<Item = Words>> {
         .chunk_by(|left, right| left.word == right.word)
         .map(|same| (same[0].word, representatives(same)))
         .collect();
-    let total = axes.iter().try_fold(1_usize, |total, axis| total.checked_mul(axis.1.len()));
+    let total = axes
+        .iter()
+        .try_fold(1_usize, |total, axis| total.checked_mul(axis.1.len()));
     let total = total.filter(|&total| total <= MAX_CASES)?;
     Some((0..total).map(move |mut case| {
         let mut words = [0; 12];
@@ -51,20 +53,29 @@ pub fn inputs(mut atoms: Vec<Atom>) -> Option<impl Iterator<Item = Words>> {
 
 /// Every compare of an argument word that a rule makes.
 pub fn atoms(rule: Rule<'_>) -> Vec<Atom> {
-    let Rule::Cases(cases) = rule else { return Vec::new() };
-    cases.clauses.iter().flat_map(|clause| &clause.when).flat_map(test_atoms).collect()
+    let Rule::Cases(cases) = rule else {
+        return Vec::new();
+    };
+    cases
+        .clauses
+        .iter()
+        .flat_map(|clause| &clause.when)
+        .flat_map(test_atoms)
+        .collect()
 }
 
 fn test_atoms(test: &Test) -> impl Iterator<Item = Atom> {
     let low = 2 * usize::from(test.arg);
-    test.values.iter().flat_map(move |value| {
-        [(low, 0), (low + 1, 32)].map(|(word, shift)| Atom {
-            word,
-            mask: (test.mask >> shift) as u32,
-            value: (value >> shift) as u32,
+    test.values
+        .iter()
+        .flat_map(move |value| {
+            [(low, 0), (low + 1, 32)].map(|(word, shift)| Atom {
+                word,
+                mask: (test.mask >> shift) as u32,
+                value: (value >> shift) as u32,
+            })
         })
-    })
-    .filter(|atom| atom.mask != 0)
+        .filter(|atom| atom.mask != 0)
 }
 
 /// The words `w` with `w & mask == value`.
@@ -82,7 +93,10 @@ impl Cube {
     /// The words in both, if there are any.
     fn meet(self, other: Self) -> Option<Self> {
         let agree = (self.value ^ other.value) & self.mask & other.mask == 0;
-        agree.then_some(Self { mask: self.mask | other.mask, value: self.value | other.value })
+        agree.then_some(Self {
+            mask: self.mask | other.mask,
+            value: self.value | other.value,
+        })
     }
 }
 
@@ -95,21 +109,42 @@ struct Class {
 
 /// One word for every satisfiable set of answers to compares of one word.
 fn representatives(atoms: &[Atom]) -> Vec<u32> {
-    let mut classes = vec![Class { inside: Cube { mask: 0, value: 0 }, outside: Vec::new(), witness: 0 }];
+    let mut classes = vec![Class {
+        inside: Cube { mask: 0, value: 0 },
+        outside: Vec::new(),
+        witness: 0,
+    }];
     // A value with bits outside its mask never compares equal: nothing to tell apart.
     for atom in atoms.iter().filter(|atom| atom.value & !atom.mask == 0) {
-        let cube = Cube { mask: atom.mask, value: atom.value };
+        let cube = Cube {
+            mask: atom.mask,
+            value: atom.value,
+        };
         for at in 0..classes.len() {
             let class = &mut classes[at];
-            let Some(inside) = class.inside.meet(cube) else { continue };
+            let Some(inside) = class.inside.meet(cube) else {
+                continue;
+            };
             let held = cube.holds(class.witness);
-            let witness_in = if held { Some(class.witness) } else { find(inside, &class.outside) };
+            let witness_in = if held {
+                Some(class.witness)
+            } else {
+                find(inside, &class.outside)
+            };
             let mut outside = class.outside.clone();
             outside.push(cube);
-            let witness_out = if held { find(class.inside, &outside) } else { Some(class.witness) };
+            let witness_out = if held {
+                find(class.inside, &outside)
+            } else {
+                Some(class.witness)
+            };
             match (witness_in, witness_out) {
                 (Some(yes), Some(no)) => {
-                    let twin = Class { inside, outside: class.outside.clone(), witness: yes };
+                    let twin = Class {
+                        inside,
+                        outside: class.outside.clone(),
+                        witness: yes,
+                    };
                     class.outside = outside;
                     class.witness = no;
                     classes.push(twin);
@@ -129,12 +164,21 @@ fn find(inside: Cube, outside: &[Cube]) -> Option<u32> {
         return Some(inside.value);
     };
     let mut stay = inside;
-    for bit in (0..32).map(|bit| 1_u32 << bit).filter(|bit| trap.mask & !inside.mask & bit != 0) {
-        let leave = Cube { mask: stay.mask | bit, value: stay.value | (!trap.value & bit) };
+    for bit in (0..32)
+        .map(|bit| 1_u32 << bit)
+        .filter(|bit| trap.mask & !inside.mask & bit != 0)
+    {
+        let leave = Cube {
+            mask: stay.mask | bit,
+            value: stay.value | (!trap.value & bit),
+        };
         if let Some(word) = find(leave, outside) {
             return Some(word);
         }
-        stay = Cube { mask: stay.mask | bit, value: stay.value | (trap.value & bit) };
+        stay = Cube {
+            mask: stay.mask | bit,
+            value: stay.value | (trap.value & bit),
+        };
     }
     None
 }
@@ -146,16 +190,26 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn atom(mask: u32, value: u32) -> Atom {
-        Atom { word: 0, mask, value }
+        Atom {
+            word: 0,
+            mask,
+            value,
+        }
     }
 
     fn answers(atoms: &[Atom], word: u32) -> Vec<bool> {
-        atoms.iter().map(|atom| word & atom.mask == atom.value).collect()
+        atoms
+            .iter()
+            .map(|atom| word & atom.mask == atom.value)
+            .collect()
     }
 
     #[test]
     fn values_of_one_mask_make_a_class_each_and_one_for_the_rest() {
-        assert_eq!(representatives(&[atom(u32::MAX, 1), atom(u32::MAX, 2)]).len(), 3);
+        assert_eq!(
+            representatives(&[atom(u32::MAX, 1), atom(u32::MAX, 2)]).len(),
+            3
+        );
         assert_eq!(representatives(&[]).len(), 1);
     }
 
@@ -166,7 +220,13 @@ mod tests {
 
     #[test]
     fn too_many_cases_are_refused() {
-        let atoms = (0..12).flat_map(|word| (0..4).map(move |value| Atom { word, mask: 0xff, value }));
+        let atoms = (0..12).flat_map(|word| {
+            (0..4).map(move |value| Atom {
+                word,
+                mask: 0xff,
+                value,
+            })
+        });
         assert!(inputs(atoms.collect()).is_none());
     }
 

@@ -30,6 +30,7 @@ const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JA: u16 = 0x05; // BPF_JMP | BPF_JA
 const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JSET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const RET: u16 = 0x06; // BPF_RET | BPF_K
 
@@ -73,7 +74,11 @@ impl std::error::Error for CompileError {
 /// Compiles a filter. The result is not yet trusted: see [`super::check::prove`].
 pub fn compile(filter: &Filter) -> Result<Vec<Insn>, CompileError> {
     let table = filter.table().map_err(CompileError::Flaw)?;
-    let mut out = Reversed { insns: Vec::with_capacity(512), returns: Vec::new() };
+    let mut out = Reversed {
+        insns: Vec::with_capacity(512),
+        returns: Vec::new(),
+        shared: Vec::new(),
+    };
     let mut start = out.search(&runs(&table, filter.unlisted));
     if let Target::Code(_) = start {
         start = out.load(NR, FULL);
@@ -104,16 +109,18 @@ struct Run<'a> {
     rule: Rule<'a>,
 }
 
-/// The table as runs that cover all numbers, neighbours with one verdict merged.
+/// The table as runs that cover all numbers, neighbours with one rule merged.
 fn runs<'a>(table: &[(u32, Rule<'a>)], unlisted: Verdict) -> Vec<Run<'a>> {
-    let mut runs = vec![Run { start: 0, rule: Rule::Always(unlisted) }];
+    let mut runs = vec![Run {
+        start: 0,
+        rule: Rule::Always(unlisted),
+    }];
     let mut push = |start: u32, rule: Rule<'a>| {
         while runs.last().is_some_and(|last| last.start == start) {
             runs.pop();
         }
-        match (runs.last(), rule) {
-            (Some(Run { rule: Rule::Always(last), .. }), Rule::Always(this)) if *last == this => {}
-            _ => runs.push(Run { start, rule }),
+        if !runs.last().is_some_and(|last| equal(last.rule, rule)) {
+            runs.push(Run { start, rule });
         }
     };
     for &(number, rule) in table {
@@ -131,15 +138,17 @@ enum Target {
 }
 
 /// A program under construction, last instruction first.
-struct Reversed {
+struct Reversed<'a> {
     insns: Vec<Insn>,
     /// Where each verdict was last written as a `ret`.
     returns: Vec<(Verdict, usize)>,
+    /// What was written for each set of conditions; calls that have equal ones share it.
+    shared: Vec<(&'a Conditional, Target)>,
 }
 
-impl Reversed {
+impl<'a> Reversed<'a> {
     /// Binary search over runs; the number is in the accumulator.
-    fn search(&mut self, runs: &[Run<'_>]) -> Target {
+    fn search(&mut self, runs: &[Run<'a>]) -> Target {
         if let [run] = runs {
             return match run.rule {
                 Rule::Always(verdict) => Target::Return(verdict),
@@ -152,24 +161,42 @@ impl Reversed {
         self.branch(JGE, high[0].start, above, below)
     }
 
-    fn cases(&mut self, cases: &Conditional) -> Target {
+    fn cases(&mut self, cases: &'a Conditional) -> Target {
+        if let Some((_, target)) = self.shared.iter().find(|(have, _)| alike(have, cases)) {
+            return *target;
+        }
         let otherwise = Target::Return(cases.otherwise);
-        cases.clauses.iter().rev().fold(otherwise, |next, clause| self.clause(clause, next))
+        let clauses = cases.clauses.iter().rev();
+        let target = clauses.fold(otherwise, |next, clause| self.clause(clause, next));
+        self.shared.push((cases, target));
+        target
     }
 
     fn clause(&mut self, clause: &Clause, next: Target) -> Target {
         let then = Target::Return(clause.then);
-        clause.when.iter().rev().fold(then, |hit, test| self.test(test, hit, next))
+        clause
+            .when
+            .iter()
+            .rev()
+            .fold(then, |hit, test| self.test(test, hit, next))
     }
 
     /// Control goes to `hit` when the test holds, else to `miss`.
     fn test(&mut self, test: &Test, hit: Target, miss: Target) -> Target {
-        let (yes, no) = if test.member { (hit, miss) } else { (miss, hit) };
+        let (yes, no) = if test.member {
+            (hit, miss)
+        } else {
+            (miss, hit)
+        };
         if yes == no {
             return yes;
         }
         let offset = ARGS + 8 * u32::from(test.arg);
         let (low_mask, high_mask) = halves(test.mask);
+        if test.values == [0] && high_mask == 0 {
+            self.branch(JSET, low_mask, no, yes);
+            return self.load(offset, FULL);
+        }
         let values = test.values.iter().rev().map(|&value| halves(value));
         if high_mask == 0 {
             values.fold(no, |next, (low, _)| self.branch(JEQ, low, yes, next));
@@ -209,7 +236,7 @@ impl Reversed {
     /// even when one more instruction is written in between.
     fn reach(&mut self, target: Target) -> usize {
         let here = self.insns.len();
-        let near = |label: &usize| here - label <= usize::from(u8::MAX) - 1;
+        let near = |label: &usize| here - label < usize::from(u8::MAX);
         match target {
             Target::Code(label) if near(&label) => label,
             Target::Code(label) => {
@@ -242,6 +269,23 @@ impl Reversed {
         self.insns.reverse();
         Ok(self.insns)
     }
+}
+
+/// Whether two rules decide alike because they are written alike.
+fn equal(one: Rule<'_>, other: Rule<'_>) -> bool {
+    match (one, other) {
+        (Rule::Always(one), Rule::Always(other)) => one == other,
+        (Rule::Cases(one), Rule::Cases(other)) => alike(one, other),
+        _ => false,
+    }
+}
+
+/// Whether two calls have the same conditions; names and reasons do not count.
+fn alike(one: &Conditional, other: &Conditional) -> bool {
+    let same = |(one, other): (&Clause, &Clause)| one.then == other.then && one.when == other.when;
+    one.otherwise == other.otherwise
+        && one.clauses.len() == other.clauses.len()
+        && one.clauses.iter().zip(&other.clauses).all(same)
 }
 
 /// Low and high 32 bits.

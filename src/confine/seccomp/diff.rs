@@ -19,7 +19,12 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { call, in_part, example, why } = self;
+        let Self {
+            call,
+            in_part,
+            example,
+            why,
+        } = self;
         write!(out, "{call}: {why}")?;
         if *in_part {
             write!(out, " (some arguments, such as {example:#x?})")?;
@@ -32,7 +37,10 @@ impl fmt::Display for Difference {
 /// order of their names. Exact: conditions are compared by what they decide,
 /// not by their form. Both filters are of one architecture.
 pub fn freer(there: &Filter, here: &Filter) -> Vec<Difference> {
-    Syscall::ALL.iter().filter_map(|&call| compare(there, here, call)).collect()
+    Syscall::ALL
+        .iter()
+        .filter_map(|&call| compare(there, here, call))
+        .collect()
 }
 
 fn compare(there: &Filter, here: &Filter, call: Syscall) -> Option<Difference> {
@@ -43,7 +51,12 @@ fn compare(there: &Filter, here: &Filter, call: Syscall) -> Option<Difference> {
     atoms.extend(classes::atoms(here_rule));
     let Some(inputs) = classes::inputs(atoms) else {
         let why = "conditions too many to compare".to_owned();
-        return Some(Difference { call, in_part: true, example: [0; 6], why });
+        return Some(Difference {
+            call,
+            in_part: true,
+            example: [0; 6],
+            why,
+        });
     };
     let (mut example, mut in_part) = (None, false);
     for words in inputs {
@@ -55,5 +68,10 @@ fn compare(there: &Filter, here: &Filter, call: Syscall) -> Option<Difference> {
         }
     }
     let example = example?;
-    Some(Difference { call, in_part, example, why: there.reason(call, &example).to_owned() })
+    Some(Difference {
+        call,
+        in_part,
+        example,
+        why: there.reason(call, &example).to_owned(),
+    })
 }

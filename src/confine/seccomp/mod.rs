@@ -14,10 +14,15 @@
 pub mod check;
 pub mod classes;
 pub mod compile;
+#[rustfmt::skip] // a table: one clause on one line
 pub mod conditions;
 pub mod diff;
+#[cfg(test)]
+mod grid;
 pub mod preset;
 pub mod profile;
+#[cfg(test)]
+mod rows;
 
 use crate::linux::syscall::{Arch, Syscall};
 use serde::{Deserialize, Serialize};
@@ -147,12 +152,15 @@ pub struct Conditional {
 impl Conditional {
     /// The verdict for these arguments.
     pub fn verdict(&self, args: &[u64; 6]) -> Verdict {
-        self.deciding(args).map_or(self.otherwise, |clause| clause.then)
+        self.deciding(args)
+            .map_or(self.otherwise, |clause| clause.then)
     }
 
     /// The first clause that holds for these arguments.
     fn deciding(&self, args: &[u64; 6]) -> Option<&Clause> {
-        self.clauses.iter().find(|clause| clause.when.iter().all(|test| test.holds(args)))
+        self.clauses
+            .iter()
+            .find(|clause| clause.when.iter().all(|test| test.holds(args)))
     }
 }
 
@@ -196,9 +204,14 @@ pub enum Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchCall(call, arch) => write!(out, "system call {call} does not exist on {arch:?}"),
+            Self::NoSuchCall(call, arch) => {
+                write!(out, "system call {call} does not exist on {arch:?}")
+            }
             Self::Twice(call) => write!(out, "system call {call} has two rules in one filter"),
-            Self::BadTest(call, test) => write!(out, "system call {call} has a test that means nothing: {test}"),
+            Self::BadTest(call, test) => write!(
+                out,
+                "system call {call} has a test that means nothing: {test}"
+            ),
             Self::Untested(call) => write!(out, "system call {call} has a clause without a test"),
         }
     }
@@ -225,13 +238,21 @@ impl Filter {
     /// Every listed number with its rule, ascending.
     pub fn table(&self) -> Result<Vec<(u32, Rule<'_>)>, Flaw> {
         let grouped = self.groups.iter().flat_map(|group| {
-            group.calls.iter().map(|&call| (call, Rule::Always(group.then)))
+            group
+                .calls
+                .iter()
+                .map(|&call| (call, Rule::Always(group.then)))
         });
-        let conditional = self.conditional.iter().map(|cases| (cases.call, Rule::Cases(cases)));
+        let conditional = self
+            .conditional
+            .iter()
+            .map(|cases| (cases.call, Rule::Cases(cases)));
         let mut table = Vec::with_capacity(Syscall::ALL.len());
         let mut seen = [false; Syscall::ALL.len()];
         for (call, rule) in grouped.chain(conditional) {
-            let number = call.number(self.arch).ok_or(Flaw::NoSuchCall(call, self.arch))?;
+            let number = call
+                .number(self.arch)
+                .ok_or(Flaw::NoSuchCall(call, self.arch))?;
             if std::mem::replace(&mut seen[call as usize], true) {
                 return Err(Flaw::Twice(call));
             }
@@ -248,7 +269,9 @@ impl Filter {
     pub fn rule(&self, call: Syscall) -> Option<Rule<'_>> {
         let group = self.groups.iter().find(|group| group.calls.contains(&call));
         let cases = self.conditional.iter().find(|cases| cases.call == call);
-        group.map(|group| Rule::Always(group.then)).or(cases.map(Rule::Cases))
+        group
+            .map(|group| Rule::Always(group.then))
+            .or(cases.map(Rule::Cases))
     }
 
     /// Why a call with these arguments gets its verdict.
@@ -257,14 +280,17 @@ impl Filter {
         let cases = self.conditional.iter().find(|cases| cases.call == call);
         match (group, cases) {
             (Some(group), _) => &group.why,
-            (None, Some(cases)) => cases.deciding(args).map_or(&cases.why, |clause| &clause.why),
+            (None, Some(cases)) => cases
+                .deciding(args)
+                .map_or(&cases.why, |clause| &clause.why),
             (None, None) => "not a system call that this version knows",
         }
     }
 
     /// The verdict for a call with these arguments.
     pub fn verdict(&self, call: Syscall, args: &[u64; 6]) -> Verdict {
-        self.rule(call).map_or(self.unlisted, |rule| rule.verdict(args))
+        self.rule(call)
+            .map_or(self.unlisted, |rule| rule.verdict(args))
     }
 }
 
@@ -299,16 +325,34 @@ mod tests {
 
     fn filter(groups: Vec<Group>, conditional: Vec<Conditional>) -> Filter {
         let unlisted = Verdict::Errno(Errno::ENOSYS);
-        Filter { arch: Arch::X86_64, groups, conditional, unlisted }
+        Filter {
+            arch: Arch::X86_64,
+            groups,
+            conditional,
+            unlisted,
+        }
     }
 
     fn group(calls: &[Syscall]) -> Group {
-        Group { then: Verdict::Allow, why: "test".into(), calls: calls.to_vec() }
+        Group {
+            then: Verdict::Allow,
+            why: "test".into(),
+            calls: calls.to_vec(),
+        }
     }
 
     fn cases(call: Syscall, test: Test) -> Conditional {
-        let clause = Clause { when: vec![test], then: Verdict::Kill, why: "test".into() };
-        Conditional { call, clauses: vec![clause], otherwise: Verdict::Allow, why: "test".into() }
+        let clause = Clause {
+            when: vec![test],
+            then: Verdict::Kill,
+            why: "test".into(),
+        };
+        Conditional {
+            call,
+            clauses: vec![clause],
+            otherwise: Verdict::Allow,
+            why: "test".into(),
+        }
     }
 
     #[test]
@@ -316,34 +360,86 @@ mod tests {
         let filter = filter(vec![group(&[Syscall::write, Syscall::read])], vec![]);
         let numbers: Vec<u32> = filter.table().unwrap().iter().map(|row| row.0).collect();
         assert_eq!(numbers, [0, 1]);
-        assert_eq!(filter.verdict(Syscall::bpf, &[0; 6]), Verdict::Errno(Errno::ENOSYS));
+        assert_eq!(
+            filter.verdict(Syscall::bpf, &[0; 6]),
+            Verdict::Errno(Errno::ENOSYS)
+        );
+    }
+
+    #[test]
+    fn errors_have_the_numbers_of_the_c_library() {
+        let same = |errno: Errno, number: libc::c_int| assert_eq!(i32::from(errno as u16), number);
+        same(Errno::EPERM, libc::EPERM);
+        same(Errno::EINVAL, libc::EINVAL);
+        same(Errno::ENOSYS, libc::ENOSYS);
+        same(Errno::EPROTONOSUPPORT, libc::EPROTONOSUPPORT);
+        same(Errno::EOPNOTSUPP, libc::EOPNOTSUPP);
+        same(Errno::EAFNOSUPPORT, libc::EAFNOSUPPORT);
     }
 
     #[test]
     fn contradictions_are_refused() {
-        let twice = filter(vec![group(&[Syscall::read]), group(&[Syscall::read])], vec![]);
+        let twice = filter(
+            vec![group(&[Syscall::read]), group(&[Syscall::read])],
+            vec![],
+        );
         assert_eq!(twice.table().unwrap_err(), Flaw::Twice(Syscall::read));
-        let good = Test { arg: 1, mask: 0xff, values: vec![1], member: true };
+        let good = Test {
+            arg: 1,
+            mask: 0xff,
+            values: vec![1],
+            member: true,
+        };
         let bad = [
-            Test { arg: 6, ..good.clone() },
-            Test { mask: 0, values: vec![0], ..good.clone() },
-            Test { values: vec![], ..good.clone() },
-            Test { values: vec![0x100], ..good.clone() },
-            Test { values: vec![1, 1], ..good },
+            Test {
+                arg: 6,
+                ..good.clone()
+            },
+            Test {
+                mask: 0,
+                values: vec![0],
+                ..good.clone()
+            },
+            Test {
+                values: vec![],
+                ..good.clone()
+            },
+            Test {
+                values: vec![0x100],
+                ..good.clone()
+            },
+            Test {
+                values: vec![1, 1],
+                ..good
+            },
         ];
         for test in bad {
             let filter = filter(vec![], vec![cases(Syscall::ioctl, test.clone())]);
-            assert_eq!(filter.table().unwrap_err(), Flaw::BadTest(Syscall::ioctl, test));
+            assert_eq!(
+                filter.table().unwrap_err(),
+                Flaw::BadTest(Syscall::ioctl, test)
+            );
         }
         let mut arm = filter(vec![group(&[Syscall::open])], vec![]);
         arm.arch = Arch::Aarch64;
-        assert_eq!(arm.table().unwrap_err(), Flaw::NoSuchCall(Syscall::open, Arch::Aarch64));
+        assert_eq!(
+            arm.table().unwrap_err(),
+            Flaw::NoSuchCall(Syscall::open, Arch::Aarch64)
+        );
     }
 
     #[test]
     fn json_keeps_everything_and_refuses_unknown_keys() {
-        let test = Test { arg: 1, mask: u64::MAX, values: vec![u64::MAX], member: false };
-        let filter = filter(vec![group(&[Syscall::read])], vec![cases(Syscall::ioctl, test)]);
+        let test = Test {
+            arg: 1,
+            mask: u64::MAX,
+            values: vec![u64::MAX],
+            member: false,
+        };
+        let filter = filter(
+            vec![group(&[Syscall::read])],
+            vec![cases(Syscall::ioctl, test)],
+        );
         let json = serde_json::to_string(&filter).unwrap();
         assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter);
         let odd = json.replacen("\"arch\"", "\"extra\":1,\"arch\"", 1);

@@ -42,7 +42,10 @@ pub struct UnknownCall {
 impl fmt::Display for UnknownCall {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, nearest, .. } = self;
-        write!(out, "unknown system call `{name}`; the nearest known one is `{nearest}`")
+        write!(
+            out,
+            "unknown system call `{name}`; the nearest known one is `{nearest}`"
+        )
     }
 }
 
@@ -50,15 +53,25 @@ impl std::error::Error for UnknownCall {}
 
 /// The filter of a job. Every name that is no system call is an error.
 pub fn filter(policy: &Syscalls, context: &FilterContext) -> Result<Filter, Vec<UnknownCall>> {
-    let granted = policy.allow.iter().map(|grant| (&grant.name, &grant.origin));
+    let granted = policy
+        .allow
+        .iter()
+        .map(|grant| (&grant.name, &grant.origin));
     let denied = policy.deny.iter().map(|name| (&name.value, &name.origin));
-    let unknown: Vec<_> = granted.chain(denied).filter_map(|(name, origin)| unknown(name, origin)).collect();
+    let unknown: Vec<_> = granted
+        .chain(denied)
+        .filter_map(|(name, origin)| unknown(name, origin))
+        .collect();
     if !unknown.is_empty() {
         return Err(unknown);
     }
     let mut draft = Draft::of(policy.profile.value);
     for grant in &policy.allow {
-        draft.set(&grant.name, Verdict::Allow, format!("granted by {}: {}", grant.origin, grant.why));
+        draft.set(
+            &grant.name,
+            Verdict::Allow,
+            format!("granted by {}: {}", grant.origin, grant.why),
+        );
     }
     draft.restrict(context);
     for name in &policy.deny {
@@ -82,23 +95,63 @@ pub fn filter(policy: &Syscalls, context: &FilterContext) -> Result<Filter, Vec<
 pub fn gateway_filter(arch: Arch) -> Filter {
     use Syscall::*;
     const LOOP: &[Syscall] = &[
-        read, write, readv, writev, recvmsg, sendmsg, recvfrom, sendto, poll, ppoll, close, fcntl,
-        pidfd_send_signal, waitid, wait4, restart_syscall, clock_gettime, exit, exit_group,
+        read,
+        write,
+        readv,
+        writev,
+        recvmsg,
+        sendmsg,
+        recvfrom,
+        sendto,
+        poll,
+        ppoll,
+        close,
+        fcntl,
+        pidfd_send_signal,
+        waitid,
+        wait4,
+        restart_syscall,
+        clock_gettime,
+        exit,
+        exit_group,
     ];
     const RUNTIME: &[Syscall] = &[
-        mmap, mprotect, munmap, mremap, madvise, brk, futex, getrandom, sched_yield, sigaltstack,
-        rt_sigreturn, rt_sigprocmask, rt_sigaction, getpid, gettid, tgkill,
+        mmap,
+        mprotect,
+        munmap,
+        mremap,
+        madvise,
+        brk,
+        futex,
+        getrandom,
+        sched_yield,
+        sigaltstack,
+        rt_sigreturn,
+        rt_sigprocmask,
+        rt_sigaction,
+        getpid,
+        gettid,
+        tgkill,
     ];
     let mut draft = Draft::refusing("not needed by the gateway");
-    draft.allow(LOOP, "polls its socket and process descriptors, and answers");
+    draft.allow(
+        LOOP,
+        "polls its socket and process descriptors, and answers",
+    );
     draft.allow(RUNTIME, "memory, locks and signals of a static program");
-    conditions::no_new_code().into_iter().for_each(|cases| draft.narrow(cases));
+    conditions::no_new_code()
+        .into_iter()
+        .for_each(|cases| draft.narrow(cases));
     draft.finish(arch)
 }
 
 fn unknown(name: &str, origin: &Origin) -> Option<UnknownCall> {
     let known = Syscall::from_name(name).is_some();
-    let unknown = || UnknownCall { name: name.to_owned(), nearest: Syscall::nearest(name), origin: origin.clone() };
+    let unknown = || UnknownCall {
+        name: name.to_owned(),
+        nearest: Syscall::nearest(name),
+        origin: origin.clone(),
+    };
     (!known).then(unknown)
 }
 
@@ -106,7 +159,9 @@ fn unknown(name: &str, origin: &Origin) -> Option<UnknownCall> {
 /// ENOSYS stays: programs try those calls at every start.
 fn record(call: Syscall, verdict: Verdict) -> Verdict {
     match verdict {
-        Verdict::Errno(errno @ (Errno::EPERM | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT)) if cold(call) => {
+        Verdict::Errno(errno @ (Errno::EPERM | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT))
+            if cold(call) =>
+        {
             Verdict::Record(errno)
         }
         other => other,
@@ -117,8 +172,14 @@ fn record(call: Syscall, verdict: Verdict) -> Verdict {
 /// and those whose refused arguments no ordinary program uses.
 pub fn cold(call: Syscall) -> bool {
     use Syscall::*;
-    let listed = REFUSED.iter().any(|group| group.cold && group.calls.contains(&call));
-    listed || matches!(call, socket | clone | unshare | personality | mknod | mknodat)
+    let listed = REFUSED
+        .iter()
+        .any(|group| group.cold && group.calls.contains(&call));
+    listed
+        || matches!(
+            call,
+            socket | clone | unshare | personality | mknod | mknodat
+        )
 }
 
 /// The rule of one call while layers are put over each other.
@@ -144,10 +205,13 @@ impl Draft {
         }
         for group in REFUSED {
             for &call in group.calls {
-                draft.0[call as usize] = Entry::Always(Verdict::Errno(group.errno), group.why.into());
+                draft.0[call as usize] =
+                    Entry::Always(Verdict::Errno(group.errno), group.why.into());
             }
         }
-        conditions::of(profile).into_iter().for_each(|cases| draft.narrow(cases));
+        conditions::of(profile)
+            .into_iter()
+            .for_each(|cases| draft.narrow(cases));
         draft
     }
 
@@ -179,15 +243,25 @@ impl Draft {
     fn restrict(&mut self, context: &FilterContext) {
         const UNSEEN: &str = "modes with set-id bits would lie in memory where no filter sees them";
         if context.writable_host_dir {
-            conditions::no_set_id().into_iter().for_each(|cases| self.narrow(cases));
+            conditions::no_set_id()
+                .into_iter()
+                .for_each(|cases| self.narrow(cases));
             self.refuse(Syscall::openat2, Errno::ENOSYS, UNSEEN);
             self.refuse(Syscall::fchmodat2, Errno::ENOSYS, UNSEEN);
         }
         if context.refuse_memfd {
-            self.refuse(Syscall::memfd_create, Errno::ENOSYS, "memory is limited by tmpfs sizes alone on this host");
+            self.refuse(
+                Syscall::memfd_create,
+                Errno::ENOSYS,
+                "memory is limited by tmpfs sizes alone on this host",
+            );
         }
         if context.refuse_affinity {
-            self.refuse(Syscall::sched_setaffinity, Errno::EPERM, "cpus are limited by affinity alone on this host");
+            self.refuse(
+                Syscall::sched_setaffinity,
+                Errno::EPERM,
+                "cpus are limited by affinity alone on this host",
+            );
         }
     }
 
@@ -198,7 +272,9 @@ impl Draft {
     /// A call the profile already refuses keeps its errno: C libraries depend
     /// on ENOSYS for clone3, say.
     fn deny(&mut self, name: &str, origin: &Origin) {
-        let Some(call) = Syscall::from_name(name) else { return };
+        let Some(call) = Syscall::from_name(name) else {
+            return;
+        };
         let kept = match REFUSED.iter().find(|group| group.calls.contains(&call)) {
             Some(group) => group.errno,
             None => Errno::EPERM,
@@ -213,7 +289,9 @@ impl Draft {
                 Entry::Always(verdict, _) => *verdict = change(call, *verdict),
                 Entry::Cases(cases) => {
                     let thens = cases.clauses.iter_mut().map(|clause| &mut clause.then);
-                    thens.chain([&mut cases.otherwise]).for_each(|verdict| *verdict = change(call, *verdict));
+                    thens
+                        .chain([&mut cases.otherwise])
+                        .for_each(|verdict| *verdict = change(call, *verdict));
                 }
             }
         }
@@ -222,95 +300,32 @@ impl Draft {
     /// Collects calls with one verdict and reason; drops what the architecture lacks.
     fn finish(self, arch: Arch) -> Filter {
         let unlisted = Verdict::Errno(Errno::ENOSYS);
-        let mut filter = Filter { arch, groups: Vec::new(), conditional: Vec::new(), unlisted };
+        let mut filter = Filter {
+            arch,
+            groups: Vec::new(),
+            conditional: Vec::new(),
+            unlisted,
+        };
         for (&call, entry) in Syscall::ALL.iter().zip(self.0) {
             match entry {
                 _ if call.number(arch).is_none() => {}
                 Entry::Cases(cases) => filter.conditional.push(cases),
                 Entry::Always(then, why) => {
-                    match filter.groups.iter_mut().find(|group| group.then == then && group.why == why) {
+                    match filter
+                        .groups
+                        .iter_mut()
+                        .find(|group| group.then == then && group.why == why)
+                    {
                         Some(group) => group.calls.push(call),
-                        None => filter.groups.push(Group { then, why, calls: vec![call] }),
+                        None => filter.groups.push(Group {
+                            then,
+                            why,
+                            calls: vec![call],
+                        }),
                     }
                 }
             }
         }
         filter
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::confine::seccomp::{check::prove, compile::compile};
-    use crate::policy::SyscallGrant;
-    use crate::source::origin::Sourced;
-    use Syscall::*;
-
-    const EPERM: Verdict = Verdict::Errno(Errno::EPERM);
-    const ENOSYS: Verdict = Verdict::Errno(Errno::ENOSYS);
-
-    fn policy(profile: SyscallProfile, on_denied: OnDenied) -> Syscalls {
-        let always = |value| Sourced::new(value, Origin::Always);
-        Syscalls {
-            profile: always(profile),
-            allow: vec![],
-            deny: vec![],
-            on_denied: Sourced::new(on_denied, Origin::Always),
-        }
-    }
-
-    fn context(arch: Arch) -> FilterContext {
-        FilterContext {
-            arch,
-            writable_host_dir: false,
-            refuse_memfd: false,
-            refuse_affinity: false,
-            notify_available: true,
-        }
-    }
-
-    fn base(profile: SyscallProfile) -> Filter {
-        filter(&policy(profile, OnDenied::Errno), &context(Arch::X86_64)).unwrap()
-    }
-
-    fn grant(name: &str) -> SyscallGrant {
-        SyscallGrant { name: name.into(), why: "test".into(), origin: Origin::Always }
-    }
-
-    fn deny(name: &str) -> Sourced<String> {
-        Sourced::new(name.into(), Origin::Always)
-    }
-
-    /// Every policy and situation there is, without grants and denials.
-    fn all_filters() -> Vec<(String, Filter)> {
-        let mut all = Vec::new();
-        for arch in [Arch::X86_64, Arch::Aarch64] {
-            all.push((format!("gateway {arch:?}"), gateway_filter(arch)));
-            for profile in [SyscallProfile::Strict, SyscallProfile::Job] {
-                for on_denied in [OnDenied::Errno, OnDenied::Record, OnDenied::Kill] {
-                    for bits in 0..8 {
-                        let context = FilterContext {
-                            writable_host_dir: bits & 1 != 0,
-                            refuse_memfd: bits & 2 != 0,
-                            refuse_affinity: bits & 4 != 0,
-                            ..context(arch)
-                        };
-                        let name = format!("{profile:?} {on_denied:?} {context:?}");
-                        all.push((name, filter(&policy(profile, on_denied), &context).unwrap()));
-                    }
-                }
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn every_filter_compiles_and_is_proven() {
-        for (name, filter) in all_filters() {
-            let program = compile(&filter).unwrap();
-            assert!(program.len() <= 640, "{name}: {} instructions", program.len());
-            prove(&filter, program).unwrap_or_else(|refuted| panic!("{name}: {refuted}"));
-        }
     }
 }

@@ -38,17 +38,32 @@ const fn allow(from: SyscallProfile, why: &'static str, calls: &'static [Syscall
 
 /// EPERM, and recorded where the policy says `record`.
 const fn cold(why: &'static str, calls: &'static [Syscall]) -> Refused {
-    Refused { errno: Errno::EPERM, cold: true, why, calls }
+    Refused {
+        errno: Errno::EPERM,
+        cold: true,
+        why,
+        calls,
+    }
 }
 
 /// EPERM, never recorded: programs try these often and go on without.
 const fn quiet(why: &'static str, calls: &'static [Syscall]) -> Refused {
-    Refused { errno: Errno::EPERM, cold: false, why, calls }
+    Refused {
+        errno: Errno::EPERM,
+        cold: false,
+        why,
+        calls,
+    }
 }
 
 /// ENOSYS, so that programs fall back as on a kernel without the call.
 const fn absent(why: &'static str, calls: &'static [Syscall]) -> Refused {
-    Refused { errno: Errno::ENOSYS, cold: false, why, calls }
+    Refused {
+        errno: Errno::ENOSYS,
+        cold: false,
+        why,
+        calls,
+    }
 }
 
 /// The allow-lists.
@@ -66,6 +81,7 @@ pub const ALLOWED: &[Allowed] = &[
         mkdir, mkdirat, rmdir, unlink, unlinkat, rename, renameat, renameat2,
         link, linkat, symlink, symlinkat, truncate, umask,
         chmod, fchmod, fchmodat, fchmodat2, utimensat, utimes, utime, futimesat,
+        getxattr, lgetxattr, fgetxattr, getxattrat, listxattr, llistxattr, flistxattr, listxattrat,
     ]),
     allow(Strict, "its own memory", &[
         mmap, mprotect, munmap, mremap, madvise, brk, msync, membarrier, mseal,
@@ -107,10 +123,12 @@ pub const ALLOWED: &[Allowed] = &[
     allow(Strict, "confines itself further", &[
         seccomp, landlock_create_ruleset, landlock_add_rule, landlock_restrict_self,
     ]),
+    allow(Strict, "called by trampolines of the kernel where the host traces a program; useless elsewhere", &[
+        uprobe, uretprobe,
+    ]),
     allow(Job, "package managers and archives set owners, attributes and special files", &[
         chown, fchown, lchown, fchownat, mknod, mknodat,
-        setxattr, lsetxattr, fsetxattr, setxattrat, getxattr, lgetxattr, fgetxattr, getxattrat,
-        listxattr, llistxattr, flistxattr, listxattrat,
+        setxattr, lsetxattr, fsetxattr, setxattrat,
         removexattr, lremovexattr, fremovexattr, removexattrat,
     ]),
     allow(Job, "changes ids and capabilities within what its user namespace maps", &[
@@ -188,7 +206,6 @@ pub const REFUSED: &[Refused] = &[
         lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules,
     ]),
     absent("asks the scheduler for longer slices", &[rseq_slice_yield]),
-    absent("only trampolines of the kernel call it, and they pass the filter by themselves (6.14)", &[uprobe, uretprobe]),
     absent("obsolete, and gone from current kernels", &[
         _sysctl, afs_syscall, create_module, epoll_ctl_old, epoll_wait_old, get_kernel_syms,
         get_thread_area, getpmsg, lookup_dcookie, nfsservctl, putpmsg, query_module,

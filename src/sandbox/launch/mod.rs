@@ -69,6 +69,7 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
     let plan_file = files::sealed("plan", &text)?;
     let (gateway_socket, gateway_end) = pair()?;
     let (init_socket, init_end) = pair()?;
+    let cgroup = make_cgroup(plan, launch.cgroup)?;
     let gateway = process::start(process::Descriptors {
         program: launch.program,
         stdio: &launch.stdio,
@@ -76,10 +77,19 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
         init: &init_end,
         plan: &plan_file,
         filters: &filters,
-    })?;
+    });
+    let gateway = match (gateway, &cgroup) {
+        (Ok(gateway), _) => gateway,
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(group)) => {
+            // The first error is the one to tell.
+            drop(group.remove());
+            return Err(error);
+        }
+    };
     drop((gateway_end, init_end, plan_file, filters, launch.stdio));
-    let mut starting = Starting { gateway, init: None, cgroup: None };
-    match starting.follow(plan, &launch.helpers, launch.cgroup, &gateway_socket, &init_socket) {
+    let mut starting = Starting { gateway, init: None, cgroup };
+    match starting.follow(plan, launch.helpers, &gateway_socket, &init_socket) {
         Ok((init, terminal, listener)) => Ok(Running {
             gateway: starting.gateway,
             init,
@@ -128,17 +138,19 @@ impl Starting {
     fn follow(
         &mut self,
         plan: &Plan,
-        helpers: &Option<(&str, &str)>,
-        cgroup: &crate::host::facts::Cgroup,
+        helpers: Option<(&str, &str)>,
         gateway_socket: &OwnedFd,
         init_socket: &OwnedFd,
     ) -> Result<Started, LaunchError> {
-        let writer = idmap::start(plan, self.gateway.pid, *helpers)?;
+        let writer = idmap::start(plan, self.gateway.pid, helpers)?;
         let deadline = Instant::now() + DEADLINE;
         let init = stage_process(plan, gateway_socket, init_socket, deadline)?;
         let pid = init.pid;
         self.init = Some(init);
-        self.cgroup = enter_cgroup(plan, cgroup, self.gateway.pid, pid)?;
+        if let Some(group) = &self.cgroup {
+            let refused = |error: crate::cgroup::Error| LaunchError::Cgroup(error.to_string());
+            group.enter(pid.unsigned_abs()).map_err(refused)?;
+        }
         writer.finish()?;
         tell(init_socket, &Order::Go)?;
         let (terminal, listener) = started(plan, init_socket, deadline)?;
@@ -244,29 +256,22 @@ fn stage_process(
     }
 }
 
-/// Puts the stage process into a new cgroup. Under systemd the supervisor and
-/// the gateway move as well, since only within one scope may a user move anything.
-fn enter_cgroup(
+/// Made before any process: under systemd we move into its scope ourselves, and
+/// only what is born there may be moved about in it.
+fn make_cgroup(
     plan: &Plan,
     cgroup: &crate::host::facts::Cgroup,
-    gateway: i32,
-    stage: i32,
 ) -> Result<Option<Group>, LaunchError> {
     let limits = plan.steps.iter().find_map(|step| match &step.op {
         Op::Cgroup { limits } => Some(*limits),
         _ => None,
     });
-    let Some(limits) = limits else { return Ok(None) };
-    let refused = |error: crate::cgroup::Error| LaunchError::Cgroup(error.to_string());
-    let [gateway, stage] = [gateway, stage].map(i32::unsigned_abs);
-    let keepers = [std::process::id(), gateway, stage];
-    let group = crate::cgroup::create(cgroup, &plan.name, &limits, &keepers).map_err(refused)?;
-    if let Err(error) = group.enter(stage) {
-        // The first error is the one to tell; an empty directory is removed by the next command.
-        drop(group.remove());
-        return Err(refused(error));
-    }
-    Ok(Some(group))
+    limits
+        .map(|limits| {
+            crate::cgroup::create(cgroup, &plan.name, &limits, &[std::process::id()])
+                .map_err(|error| LaunchError::Cgroup(error.to_string()))
+        })
+        .transpose()
 }
 
 fn tell(socket: &OwnedFd, order: &Order) -> Result<(), LaunchError> {

@@ -1,0 +1,251 @@
+//! [host] Looks at every host object a request names and pins it by inode; decides nothing.
+
+use crate::cli::args::{SandboxArgs, WorkspaceArg};
+use crate::cli::context::Context;
+use crate::cli::problem::Problem;
+use crate::policy::forbidden::{ForbiddenRoot, refusal};
+use crate::policy::text::env_matches;
+use crate::policy::{Access, Policy};
+use crate::sandbox::request::{HostObject, Mount, Protected, Request, Workspace};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::origin::Origin;
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+use std::path::Path;
+
+/// The request for a sandbox under a policy.
+///
+/// # Errors
+/// Everything that is missing, is a symlink, or must not be given away.
+pub fn request(
+    args: &SandboxArgs,
+    name: String,
+    policy: &Policy,
+    context: &Context,
+    forbidden: &[ForbiddenRoot],
+    terminal: [bool; 3],
+) -> Result<Request, Problem> {
+    let rootfs = args.rootfs.as_deref().map(|path| directory(path, "--rootfs")).transpose()?;
+    let workspace =
+        args.workspace.as_ref().map(|typed| workspace(typed, policy, forbidden)).transpose()?;
+    let mut mounts = Vec::new();
+    for grant in &policy.filesystem.mounts {
+        let object = object(&grant.source, &format!("mount {}", grant.source))?;
+        let sockets = if object.directory { sockets(&object.path)? } else { Vec::new() };
+        mounts.push(Mount {
+            object,
+            target: grant.target.clone(),
+            writable: grant.access == Access::Rw,
+            sockets,
+            origin: grant.origin.clone(),
+        });
+    }
+    Ok(Request {
+        layers: context.places.layers.join(&name).to_str().map(str::to_owned),
+        name,
+        argv: args.command.clone(),
+        rootfs,
+        workspace,
+        mounts,
+        environment: passed(policy),
+        workdir: args.workdir.clone(),
+        user: args.user,
+        hostname: args.hostname.clone(),
+        terminal,
+        pid1: args.pid1,
+        keep: args.keep,
+        slice: None,
+    })
+}
+
+/// The caller's variables that the policy passes. One that is no UTF-8 is not passed.
+fn passed(policy: &Policy) -> Vec<(String, String)> {
+    let pass = &policy.environment.pass;
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| pass.iter().any(|pattern| env_matches(&pattern.value, name)))
+        .collect()
+}
+
+fn open(path: &str, flags: OFlags, what: &str) -> Result<OwnedFd, Diagnostic> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(|errno| {
+        let refused = Diagnostic::error(format!("{what}: {path}: {errno}"));
+        match (errno, std::fs::canonicalize(path)) {
+            (Errno::LOOP, Ok(real)) => Diagnostic::error(format!("{what}: {path} goes through a symlink"))
+                .with_help(format!("name what is meant: {}", real.display())),
+            (Errno::NOENT, _) => Diagnostic::error(format!("{what}: {path} does not exist")),
+            (Errno::NOTDIR, _) => Diagnostic::error(format!("{what}: {path} is not a directory")),
+            _ => refused,
+        }
+    })
+}
+
+/// `path` as it is now: absolute, free of symlinks, pinned by inode.
+fn object(path: &str, what: &str) -> Result<HostObject, Diagnostic> {
+    let fd = open(path, OFlags::empty(), what)?;
+    let stat = rustix::fs::fstat(&fd)
+        .map_err(|errno| Diagnostic::error(format!("{what}: {path}: {errno}")))?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if !matches!(kind, FileType::Directory | FileType::RegularFile) {
+        return Err(Diagnostic::error(format!("{what}: {path} is neither a directory nor a file"))
+            .with_help("sockets and devices are not mounted; name a directory or a regular file"));
+    }
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Diagnostic::error(format!("{what}: {path}: {error}")))?;
+    let normal: std::path::PathBuf = absolute.components().collect();
+    let Some(path) = normal.to_str().filter(|path| !Path::new(path).components().any(|part| part.as_os_str() == "..")) else {
+        return Err(Diagnostic::error(format!("{what}: {path} holds .. or is no UTF-8"))
+            .with_help("name the directory by its plain path"));
+    };
+    Ok(HostObject {
+        path: path.to_owned(),
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        directory: kind == FileType::Directory,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+    })
+}
+
+fn directory(path: &str, what: &str) -> Result<HostObject, Diagnostic> {
+    let object = object(path, what)?;
+    if object.directory {
+        Ok(object)
+    } else {
+        Err(Diagnostic::error(format!("{what}: {path} is not a directory")))
+    }
+}
+
+fn workspace(
+    typed: &WorkspaceArg,
+    policy: &Policy,
+    forbidden: &[ForbiddenRoot],
+) -> Result<Workspace, Problem> {
+    // `.` is what the kernel says it is, not what the shell's PWD remembers.
+    let path = if Path::new(&typed.directory).is_absolute() {
+        typed.directory.clone()
+    } else {
+        let here = rustix::process::getcwd(Vec::new())
+            .map_err(|errno| Diagnostic::error(format!("--workspace: current directory: {errno}")))?;
+        let joined = Path::new(&*here.to_string_lossy()).join(&typed.directory);
+        joined.to_string_lossy().into_owned()
+    };
+    let object = directory(&path, "--workspace")?;
+    if let Some(reason) = refusal(&object.path, typed.access, forbidden) {
+        return Err(Diagnostic::error(format!("--workspace {}: {reason}", object.path))
+            .with_help("use a directory that holds the project alone, or :ro or :copy")
+            .into());
+    }
+    let inside = typed.inside.clone().unwrap_or_else(|| object.path.clone());
+    for taken in ["/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64"] {
+        let below = inside == taken || inside.starts_with(&format!("{taken}/"));
+        if below || inside == "/" {
+            return Err(Diagnostic::error(format!("--workspace: {inside} inside is Cofferdam's own"))
+                .with_help("give it another place: -w DIR=/workspace")
+                .into());
+        }
+    }
+    let protected = if typed.access == Access::Rw { protected(&object, policy)? } else { Vec::new() };
+    let sockets = sockets(&object.path)?;
+    Ok(Workspace {
+        object,
+        inside,
+        access: typed.access,
+        origin: Origin::Flag { name: "--workspace".to_owned() },
+        protected,
+        sockets,
+    })
+}
+
+/// What each protected path is today. A symlink on the way would let the job
+/// choose what is protected instead.
+fn protected(workspace: &HostObject, policy: &Policy) -> Result<Vec<Protected>, Diagnostic> {
+    policy.workspace.protected.iter().map(|path| look_at(workspace, &path.value, &path.origin)).collect()
+}
+
+fn look_at(workspace: &HostObject, path: &str, origin: &Origin) -> Result<Protected, Diagnostic> {
+    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+    let mut here = open(&workspace.path, OFlags::DIRECTORY, "--workspace")?;
+    let (mut existing, mut is_directory) = (0, true);
+    for name in &names {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let refuse = |cause: &str| {
+            Diagnostic::error(format!("protected path {path} ({origin}): {name} {cause}"))
+                .with_help("replace it by what it points to, or remove the path from workspace.protected")
+        };
+        match openat(&here, *name, flags, Mode::empty()) {
+            Ok(next) => {
+                let stat = rustix::fs::fstat(&next).map_err(|errno| refuse(&errno.to_string()))?;
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                if kind == FileType::Symlink {
+                    return Err(refuse("is a symlink"));
+                }
+                is_directory = kind == FileType::Directory;
+                existing += 1;
+                here = next;
+                if !is_directory {
+                    break;
+                }
+            }
+            Err(Errno::NOENT) => break,
+            Err(errno) => return Err(refuse(&errno.to_string())),
+        }
+    }
+    // A file on the way, as the .git of a worktree, is itself what is protected.
+    let path = if is_directory { names.join("/") } else { names[..existing].join("/") };
+    Ok(Protected { path, existing, directory: is_directory, origin: origin.clone() })
+}
+
+/// Sockets below a directory, relative: whoever connects to one speaks to a
+/// process of the host. The tree is only listed, never entered through symlinks.
+fn sockets(path: &str) -> Result<Vec<String>, Diagnostic> {
+    let fail = |errno: Errno| Diagnostic::error(format!("looking for sockets in {path}: {errno}"));
+    let mut found = Vec::new();
+    let mut waiting = vec![String::new()];
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = openat(CWD, path, flags, Mode::empty()).map_err(fail)?;
+    while let Some(relative) = waiting.pop() {
+        let name = if relative.is_empty() { "." } else { relative.as_str() };
+        let directory = match openat(&top, name, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            // What the caller cannot list, the job's one id of the caller cannot enter either.
+            Err(Errno::ACCESS | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(errno) => return Err(fail(errno)),
+        };
+        for entry in Dir::read_from(&directory).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let kind = entry.file_type();
+            if !matches!(kind, FileType::Directory | FileType::Socket | FileType::Unknown) {
+                continue;
+            }
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let Ok(name) = name.to_str() else {
+                if kind == FileType::Socket {
+                    return Err(Diagnostic::error(format!("a socket in {path} has a name that is no UTF-8"))
+                        .with_help("remove it: it could not be masked"));
+                }
+                waiting_bytes(&relative)?;
+                continue;
+            };
+            let path = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
+            match kind {
+                FileType::Directory => waiting.push(path),
+                FileType::Socket => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A directory whose name is no UTF-8 could hold sockets that cannot be named in a plan.
+fn waiting_bytes(relative: &str) -> Result<(), Diagnostic> {
+    Err(Diagnostic::error(format!("a directory below {relative:?} has a name that is no UTF-8"))
+        .with_help("rename it: sockets in it could not be masked"))
+}

@@ -1,0 +1,236 @@
+//! [host] `cofferdam run`: policy, request, plan, then one sandbox to its end.
+
+use crate::cli::args::SandboxArgs;
+use crate::cli::context::{Context, known_calls};
+use crate::cli::output::{note, print};
+use crate::cli::policy_file;
+use crate::cli::problem::{Problem, REFUSED};
+use crate::cli::request;
+use crate::policy::flags::variables;
+use crate::sandbox::plan::{self, Plan};
+use crate::source::diagnostic::Diagnostic;
+use crate::source::text::Source;
+use crate::supervise::recover::recover;
+use crate::supervise::serve::{Ended, Session};
+use crate::supervise::terminal;
+use crate::supervise::watch::Outcome;
+
+/// The time limit ended the job.
+const TIMED_OUT: u8 = 124;
+
+/// As typed.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    about = "Run an untrusted job and wait for it",
+    after_help = "Examples:\n  cofferdam run -w . -- make                     a build; the job may write this directory\n  cofferdam run -w .:copy -- ./configure         …writes are thrown away at the end\n  cofferdam run -p strict -w .:ro -- ./checker   a program that only reads and computes\n  cofferdam run -d --name web -- ./server        in the background; see ps, logs, stop\n\nExit code: the command's own, 128+n for signal n, 124 at the time limit, 126 and 127 when the\ncommand cannot be executed or found, 125 when Cofferdam failed or refused."
+)]
+pub struct Args {
+    /// What is run, and how it is confined
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+    /// Run in the background and print the name
+    #[arg(short, long)]
+    pub detach: bool,
+    /// With --detach: leave stdin open instead of at its end
+    #[arg(short, long, requires = "detach")]
+    pub interactive: bool,
+    /// Print the head of plan and event log at the end, for `verify --head`
+    #[arg(long)]
+    pub head: bool,
+}
+
+/// A sandbox that is ready to start.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Caller and host.
+    pub context: Context,
+    /// The plan.
+    pub plan: Plan,
+}
+
+/// Policy, request and plan; what `plan` prints and `run` does.
+///
+/// # Errors
+/// Everything that is wrong with any of the three.
+pub fn prepare(args: &SandboxArgs, terminal: [bool; 3]) -> Result<Prepared, Problem> {
+    let context = Context::new()?;
+    let calls = known_calls();
+    let reading = context.reading(&calls);
+    let mut from_files = Vec::new();
+    for path in &args.env_file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Problem::line(format!("--env-file {}: {error}", path.display()))
+        })?;
+        from_files.extend(variables(&Source::file(&path.to_string_lossy(), &text))?);
+    }
+    let flags = args
+        .flags(from_files, |name| std::env::var(name).ok())
+        .map_err(|error| Problem::line(format!("--env: {error}")))?;
+    let policy = policy_file::load(&args.policy, &flags, &reading)?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => made_up_name()?,
+    };
+    let request =
+        request::request(args, name, &policy, &context, &reading.forbidden, terminal)?;
+    let plan = plan::plan(&policy, &request, &context.facts)?;
+    Ok(Prepared { context, plan })
+}
+
+/// `job-` and 40 random bits in base 32.
+fn made_up_name() -> Result<String, Problem> {
+    let mut bytes = [0u8; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| Problem::line(format!("getrandom: {errno}")))?;
+    let letters = b"abcdefghijklmnopqrstuvwxyz234567";
+    let name = bytes.iter().map(|byte| char::from(letters[usize::from(byte & 31)]));
+    Ok(format!("job-{}", name.collect::<String>()))
+}
+
+/// Runs and gives the exit code.
+pub fn run(args: &Args) -> u8 {
+    match attempt(args) {
+        Ok(code) => code,
+        Err(problem) => problem.report(),
+    }
+}
+
+fn attempt(args: &Args) -> Result<u8, Problem> {
+    let terminal = if args.sandbox.tty {
+        [true; 3]
+    } else if args.detach {
+        [false; 3]
+    } else {
+        terminal::terminals()
+    };
+    let prepared = prepare(&args.sandbox, terminal)?;
+    let recovered = recover(&prepared.context.places, prepared.context.helpers())?;
+    for name in recovered {
+        note(&format!("cofferdam: cleaned up after sandbox {name}, whose supervisor was killed"));
+    }
+    tell_degraded(&prepared.plan);
+    if args.detach { detach(args, &prepared) } else { foreground(args, &prepared) }
+}
+
+/// One line, whatever is degraded.
+fn tell_degraded(plan: &Plan) {
+    let weaker: Vec<&str> = plan
+        .controls
+        .iter()
+        .filter(|control| control.degraded.is_some())
+        .map(|control| control.control.as_str())
+        .collect();
+    if !weaker.is_empty() {
+        note(&format!(
+            "cofferdam: weaker than asked on this host: {}; see cofferdam doctor",
+            weaker.join(", ")
+        ));
+    }
+}
+
+fn session<'a>(args: &Args, prepared: &'a Prepared) -> Session<'a> {
+    Session {
+        plan: &prepared.plan,
+        places: &prepared.context.places,
+        cgroup: &prepared.context.facts.cgroup,
+        helpers: prepared.context.helpers(),
+        detached: args.detach,
+        interactive: args.interactive,
+        keep: args.sandbox.keep,
+    }
+}
+
+fn foreground(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
+    let ended = session(args, prepared).run(|| {})?;
+    tell_end(args, &prepared.plan, &ended);
+    exit_code(&ended)
+}
+
+fn tell_end(args: &Args, plan: &Plan, ended: &Ended) {
+    if ended.refusals > 0 {
+        let noun = if ended.refusals == 1 { "refusal" } else { "refusals" };
+        note(&format!("{} {noun}: cofferdam explain {}", ended.refusals, plan.name));
+    }
+    if let Some(kept) = &ended.kept {
+        note(&format!("cofferdam: kept what the job wrote: {kept}"));
+    }
+    if args.head {
+        note(&format!("cofferdam: head {} {}", plan.name, ended.head));
+    }
+}
+
+fn exit_code(ended: &Ended) -> Result<u8, Problem> {
+    match ended.outcome {
+        Outcome::Exited(status) => Ok(status.exit_code()),
+        Outcome::TimedOut => {
+            note("cofferdam: the time limit ended the job");
+            Ok(TIMED_OUT)
+        }
+        Outcome::DiskFull => {
+            note("cofferdam: the disk limit ended the job");
+            Ok(REFUSED)
+        }
+        Outcome::Lost(what) => Err(Diagnostic::error(format!("{what} was lost, so the sandbox was ended"))
+            .with_help("something outside killed it; the host's log may say what")
+            .into()),
+    }
+}
+
+/// The supervisor becomes a process of its own; the caller waits until the job
+/// has been executed and learns why if it could not be.
+fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
+    use crate::sys::process::{Cloned, clone_process, exit_now};
+    let (mine, theirs) = crate::sys::socket::pair()
+        .map_err(|errno| Problem::line(format!("socketpair: {errno}")))?;
+    match clone_process(0, false) {
+        Err(errno) => Err(Problem::line(format!("clone: {errno}"))),
+        Ok(Cloned::Child) => {
+            drop(mine);
+            let code = match background(args, prepared, &theirs) {
+                Ok(()) => 0,
+                Err(problem) => {
+                    let code = problem.report();
+                    // The caller prints nothing more, and exits with this.
+                    drop(crate::sys::socket::send(&theirs, &[code], &[]));
+                    code
+                }
+            };
+            exit_now(i32::from(code))
+        }
+        Ok(Cloned::Parent(_)) => {
+            drop(theirs);
+            let mut answer = [0u8; 8];
+            match crate::sys::socket::receive(&mine, &mut answer) {
+                Ok(Some((1, _))) if answer[0] == 0 => {
+                    print(&format!("{}\n", prepared.plan.name))?;
+                    Ok(0)
+                }
+                Ok(Some((1, _))) => Ok(answer[0]),
+                Ok(_) | Err(_) => Err(Problem::line("the supervisor ended before the job started")),
+            }
+        }
+    }
+}
+
+fn background(
+    args: &Args,
+    prepared: &Prepared,
+    caller: &rustix::fd::OwnedFd,
+) -> Result<(), Problem> {
+    rustix::process::setsid().map_err(|errno| Problem::line(format!("setsid: {errno}")))?;
+    let started = || {
+        // If the caller is gone, nobody needs to know.
+        drop(crate::sys::socket::send(caller, &[0], &[]));
+        drop(quiet());
+    };
+    session(args, prepared).run(started).map(drop).map_err(Problem::from)
+}
+
+/// The caller's terminal and pipes are not ours any more.
+fn quiet() -> Result<(), rustix::io::Errno> {
+    let null = crate::supervise::serve::open_null()?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    rustix::process::chdir("/")
+}
