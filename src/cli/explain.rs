@@ -148,8 +148,8 @@ fn path_text(answer: &PathAnswer) -> String {
         format!("  why    {}", one_line(&answer.reason)),
         format!("  rule   {}  [{}]", one_line(&answer.step), one_line(&answer.rule)),
     ];
-    if let Some(rights) = &answer.landlock {
-        lines.push(format!("  and    Landlock allows: {rights}"));
+    if let (Some(rights), Standing::ReadOnly | Standing::Writable) = (&answer.landlock, answer.standing) {
+        lines.push(format!("  and    Landlock by itself allows: {rights}"));
     }
     if answer.standing != Standing::Writable {
         lines.extend(remedy_lines(&answer.remedy));

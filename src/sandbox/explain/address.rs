@@ -27,9 +27,13 @@ pub fn why(plan: &Plan, address: &str, host: &str) -> AddressAnswer {
         (true, Ok(ip)) if loopback(ip) => (true, LOOPBACK.to_owned()),
         (true, Err(_)) if host == "localhost" => (true, LOOPBACK.to_owned()),
         (true, Ok(_)) => (false, format!("{ALONE}; connecting answers ENETUNREACH")),
-        (true, Err(_)) => {
-            (false, format!("{ALONE}; the name cannot even be looked up, since no resolver is reachable"))
+        (true, Err(_)) => (false, format!("{ALONE}; no resolver can be asked for the name either")),
+    };
+    let reason = match host.parse::<IpAddr>() {
+        Err(_) if host == address && host != "localhost" => {
+            format!("{reason} (taken as a host's name; a file is ./{host})")
         }
+        _ => reason,
     };
     let control = plan.controls.iter().find(|control| control.control == "network");
     let rule = control.map_or_else(|| "always".to_owned(), |control| control.why.to_string());

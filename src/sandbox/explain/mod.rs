@@ -220,7 +220,7 @@ mod tests {
             explanation.refusals.iter().map(|refused| (refused.call.name(), refused.times)).collect();
         assert_eq!(calls, [("ptrace", 41), ("socket", 2), ("socket", 1)]);
         assert_eq!(explanation.dropped, 7);
-        assert_eq!(explanation.refusals[0].rule, "preset untrusted:25");
+        assert_eq!(explanation.refusals[0].rule, "preset untrusted:31");
         assert_eq!(explanation.degraded.len(), 1);
         assert!(explanation.residues[0].contains("/home/me/src was writable"));
         assert!(explanation.residues[0].contains(".git/hooks, .envrc; nested"));

@@ -5,6 +5,7 @@ use crate::confine::landlock::LandlockPlan;
 use crate::sandbox::plan::{Op, Plan, Root, Step, Upper};
 use crate::source::origin::Origin;
 use serde::Serialize;
+use serde_json::Value;
 
 /// What a path is, computed from the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,7 +22,7 @@ pub struct PathAnswer {
     pub step: String,
     /// The policy line behind that step.
     pub rule: String,
-    /// What Landlock allows below it; nothing where it confines no files.
+    /// What Landlock by itself allows there; nothing where it confines no files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub landlock: Option<String>,
     /// What would allow more.
@@ -48,7 +49,7 @@ pub fn why(plan: &Plan, asked: &str) -> PathAnswer {
     let covering = plan.steps.iter().rfind(|step| {
         mount_point(&step.op).is_some_and(|at| within(&path, at).is_some())
     });
-    let (found, step, rule) = match covering {
+    let (mut found, step, rule) = match covering {
         Some(step) => (found(plan, step, &path), step.op.summary(), step.why.to_string()),
         None => (
             Found::new(Standing::Absent, "the plan has no root", Remedy::None),
@@ -56,9 +57,15 @@ pub fn why(plan: &Plan, asked: &str) -> PathAnswer {
             "always".to_owned(),
         ),
     };
+    let landlock = landlock(plan);
+    let rights = landlock.map_or(u64::MAX, |rules| rights(rules, &path));
+    if found.standing == Standing::Writable && rights & WRITE_FILE == 0 {
+        found.standing = Standing::ReadOnly;
+        found.reason.push_str("; Landlock allows no writing there");
+    }
     PathAnswer {
         asked: asked.to_owned(),
-        landlock: landlock(plan, &path),
+        landlock: landlock.map(|rules| words(rules, rights)),
         path,
         standing: found.standing,
         reason: found.reason,
@@ -235,15 +242,18 @@ fn below_root(plan: &Plan, root: &Root, path: &str) -> Found {
 /// Whether the plan makes the path: a file, a directory, or what leads to one.
 fn made(plan: &Plan, path: &str) -> bool {
     plan.steps.iter().any(|step| match &step.op {
-        Op::File { path: at, .. } => at == path,
-        Op::Directory { path: at, .. } | Op::Symlink { path: at, .. } => within(at, path).is_some(),
-        op => mount_point(op).is_some_and(|at| at != "/" && within(at, path).is_some()) || path == "/",
+        Op::File { path: at, .. } | Op::Directory { path: at, .. } | Op::Symlink { path: at, .. } => {
+            within(at, path).is_some()
+        }
+        op => mount_point(op).is_some_and(|at| within(at, path).is_some()),
     })
 }
 
 fn mount_line(source: &str, target: &str, access: &str) -> String {
+    // JSON's strings are TOML's basic strings.
+    let (source, target) = (Value::from(source), Value::from(target));
     format!(
-        "[[filesystem.mount]] source = {source:?} target = {target:?} access = \"{access}\" why = \"…\""
+        "[filesystem] mount = [{{ source = {source}, target = {target}, access = \"{access}\", why = \"…\" }}]"
     )
 }
 
@@ -295,15 +305,17 @@ fn mask_remedy(why: &Origin) -> Remedy {
     }
 }
 
-/// Rights of any rule above the path count together: landlock(7).
-fn landlock(plan: &Plan, path: &str) -> Option<String> {
-    let rules = plan.steps.iter().find_map(|step| match &step.op {
+fn landlock(plan: &Plan) -> Option<&LandlockPlan> {
+    plan.steps.iter().find_map(|step| match &step.op {
         Op::Landlock { rules } if rules.handled_fs != 0 => Some(rules),
         _ => None,
-    })?;
-    Some(words(rules, rights(rules, path)))
+    })
 }
 
+/// LANDLOCK_ACCESS_FS_WRITE_FILE.
+const WRITE_FILE: u64 = 1 << 1;
+
+/// Rights of all rules above the path count together: landlock(7).
 fn rights(rules: &LandlockPlan, path: &str) -> u64 {
     let above = rules.rules.iter().filter(|rule| within(path, &rule.path).is_some());
     above.fold(0, |bits, rule| bits | rule.bits)
@@ -314,7 +326,7 @@ fn words(rules: &LandlockPlan, bits: u64) -> String {
     const WORDS: [(u64, &str); 5] = [
         (1 << 2 | 1 << 3, "read"),
         (1, "execute"),
-        (1 << 1, "write"),
+        (WRITE_FILE, "write"),
         (1 << 8, "create"),
         (1 << 5, "remove"),
     ];
@@ -347,6 +359,7 @@ mod tests {
             ("/tmp/x", Writable),
             ("/tmpx", Absent),
             ("/dev/null", Writable),
+            ("/forgotten/by/landlock", ReadOnly),
             ("/proc/kcore", Masked),
             ("/proc/sys/kernel/core_pattern", ReadOnly),
             ("/proc/self/status", Writable),

@@ -55,7 +55,13 @@ fn seccomp() -> Op {
 
 fn landlock() -> Op {
     let rule = |path: &str, access| PathRule { path: path.to_owned(), access, directory: true };
-    let rules = [rule("/", Access::ReadExecute), rule("/tmp", Access::ReadWrite), rule("/home/me/src", Access::ReadWrite)];
+    let rules = [
+        rule("/", Access::ReadExecute),
+        rule("/tmp", Access::ReadWrite),
+        rule("/home/me/src", Access::ReadWrite),
+        rule("/dev", Access::Device),
+        rule("/proc", Access::Device),
+    ];
     Op::Landlock { rules: ruleset(3, 2, &rules) }
 }
 
@@ -71,6 +77,7 @@ pub(crate) fn plan() -> Plan {
         Op::File { path: text("/etc/passwd"), content: text("job:x:1000:1000::/home/job:/bin/sh\n") },
         tmpfs("/tmp"),
         tmpfs("/dev"),
+        tmpfs("/forgotten"),
         bind(1, "/dev/null", false, true),
     ];
     let job = [
@@ -116,6 +123,7 @@ pub(crate) fn plan() -> Plan {
             uid: 1000,
             gid: 1000,
             pid1: false,
+            terminal: [false; 3],
         },
         controls: vec![
             Enforcement {
