@@ -6,7 +6,13 @@ use std::process::ExitCode;
 
 /// Run untrusted jobs confined, as an ordinary user.
 #[derive(Debug, Parser)]
-#[command(name = "cofferdam", version, about, propagate_version = false, disable_help_subcommand = true)]
+#[command(
+    name = "cofferdam",
+    version,
+    about,
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
 struct Cofferdam {
     #[command(subcommand)]
     command: Command,

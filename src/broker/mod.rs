@@ -24,7 +24,10 @@ pub fn decide(filter: &Filter, call: &Notification) -> Decision {
         .filter(|_| call.arch == filter.arch.audit())
         .and_then(|number| Syscall::from_number(filter.arch, number).map(|name| (number, name)));
     let Some((number, name)) = known else {
-        return Decision { errno: Errno::NOSYS, refusal: None };
+        return Decision {
+            errno: Errno::NOSYS,
+            refusal: None,
+        };
     };
     let errno = match filter.verdict(name, &call.arguments) {
         Verdict::Record(errno) | Verdict::Errno(errno) => Errno::from_raw_os_error(errno as i32),
@@ -39,7 +42,10 @@ pub fn decide(filter: &Filter, call: &Notification) -> Decision {
         arguments: call.arguments,
         count: 1,
     };
-    Decision { errno, refusal: Some(refusal) }
+    Decision {
+        errno,
+        refusal: Some(refusal),
+    }
 }
 
 /// Serves one notification that poll(2) announced.

@@ -11,8 +11,8 @@ pub mod systemd;
 mod v1;
 mod v2;
 
-pub use error::Error;
 pub use crate::supervise::control::Usage;
+pub use error::Error;
 
 use crate::host::facts;
 /// What a group may use; `None` is unlimited. Swap is not counted because none is given.
@@ -65,7 +65,9 @@ pub fn create(
 pub fn of(available: &facts::Cgroup, name: &str) -> Option<Group> {
     let name = directory_name(name).ok()?;
     match available {
-        facts::Cgroup::Delegated { dir, .. } => Some(Group::V2 { dir: format!("{dir}/{name}") }),
+        facts::Cgroup::Delegated { dir, .. } => Some(Group::V2 {
+            dir: format!("{dir}/{name}"),
+        }),
         facts::Cgroup::V1 { controllers } => Some(Group::V1 {
             dirs: controllers
                 .iter()

@@ -72,7 +72,12 @@ pub struct SandboxArgs {
     #[arg(long)]
     pub pid1: bool,
     /// Command and arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     pub command: Vec<String>,
 }
 
@@ -117,11 +122,17 @@ fn user(typed: &str) -> Result<User, String> {
         let plain = !typed.is_empty()
             && typed.bytes().all(|byte| byte.is_ascii_digit())
             && (typed.len() == 1 || !typed.starts_with('0'));
-        let parsed = typed.parse::<u32>().ok().filter(|id| plain && *id < u32::MAX);
+        let parsed = typed
+            .parse::<u32>()
+            .ok()
+            .filter(|id| plain && *id < u32::MAX);
         parsed.ok_or_else(|| format!("{typed:?} is not a uid or gid by number"))
     };
     match typed.split_once(':') {
-        Some((uid, gid)) => Ok(User { uid: number(uid)?, gid: number(gid)? }),
+        Some((uid, gid)) => Ok(User {
+            uid: number(uid)?,
+            gid: number(gid)?,
+        }),
         None => number(typed).map(|uid| User { uid, gid: uid }),
     }
 }
@@ -144,7 +155,11 @@ fn workspace(typed: &str) -> Result<WorkspaceArg, String> {
     if directory.is_empty() {
         return Err("the directory is missing".to_owned());
     }
-    Ok(WorkspaceArg { directory: directory.to_owned(), inside, access })
+    Ok(WorkspaceArg {
+        directory: directory.to_owned(),
+        inside,
+        access,
+    })
 }
 
 impl SandboxArgs {
@@ -186,7 +201,11 @@ impl SandboxArgs {
             tmpfs: self.tmpfs.clone(),
             workspace: self.workspace.as_ref().map(|workspace| workspace.access),
             network: self.network,
-            others: others.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect(),
+            others: others
+                .into_iter()
+                .filter(|(given, _)| *given)
+                .map(|(_, flag)| flag)
+                .collect(),
         })
     }
 }
@@ -211,7 +230,20 @@ mod tests {
     fn users_are_plain_numbers() {
         assert_eq!(user("5").unwrap(), User { uid: 5, gid: 5 });
         assert_eq!(user("5:6").unwrap(), User { uid: 5, gid: 6 });
-        for odd in ["", "root", "01", "+1", "-1", "1:", ":1", "1:2:3", "0x1", " 1", "4294967295", "4294967296"] {
+        for odd in [
+            "",
+            "root",
+            "01",
+            "+1",
+            "-1",
+            "1:",
+            ":1",
+            "1:2:3",
+            "0x1",
+            " 1",
+            "4294967295",
+            "4294967296",
+        ] {
             assert!(user(odd).is_err(), "{odd:?}");
         }
     }

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 /// `completion` as typed.
 #[derive(Clone, Debug, clap::Args)]
-#[command(about = "Print a shell's completion script", after_help = "Example:\n  cofferdam completion bash > ~/.local/share/bash-completion/completions/cofferdam")]
+#[command(
+    about = "Print a shell's completion script",
+    after_help = "Example:\n  cofferdam completion bash > ~/.local/share/bash-completion/completions/cofferdam"
+)]
 pub struct CompletionArgs {
     /// Shell
     pub shell: clap_complete::Shell,
@@ -14,7 +17,10 @@ pub struct CompletionArgs {
 
 /// `man` as typed.
 #[derive(Clone, Debug, clap::Args)]
-#[command(about = "Write the manual pages into a directory", after_help = "Example:\n  cofferdam man ~/.local/share/man/man1")]
+#[command(
+    about = "Write the manual pages into a directory",
+    after_help = "Example:\n  cofferdam man ~/.local/share/man/man1"
+)]
 pub struct ManArgs {
     /// Directory, made if missing
     pub directory: PathBuf,

@@ -18,7 +18,11 @@ pub struct Context {
 
 /// Patterns of everything that is masked or made read-only.
 pub fn maskable() -> Vec<&'static str> {
-    paths::MASKED.iter().chain(paths::READ_ONLY).map(|path| path.pattern).collect()
+    paths::MASKED
+        .iter()
+        .chain(paths::READ_ONLY)
+        .map(|path| path.pattern)
+        .collect()
 }
 
 /// What the probe is told. Root's own range is ours wherever our state is.
@@ -28,7 +32,12 @@ pub fn probe_request<'a>(
     cgroup_dir: Option<&'a str>,
 ) -> ProbeRequest<'a> {
     let default_range_is_ours = std::path::Path::new("/run/cofferdam").is_dir();
-    ProbeRequest { maskable, runtime_dir, cgroup_dir, default_range_is_ours }
+    ProbeRequest {
+        maskable,
+        runtime_dir,
+        cgroup_dir,
+        default_range_is_ours,
+    }
 }
 
 impl Context {
@@ -40,7 +49,11 @@ impl Context {
         let runtime = std::env::var("XDG_RUNTIME_DIR").ok();
         let cgroup = std::env::var("COFFERDAM_CGROUP").ok();
         let patterns = maskable();
-        let facts = probe(&probe_request(&patterns, runtime.as_deref(), cgroup.as_deref()))?;
+        let facts = probe(&probe_request(
+            &patterns,
+            runtime.as_deref(),
+            cgroup.as_deref(),
+        ))?;
         let places = Places::of_caller(facts.caller.uid, facts.caller.home.as_deref())?;
         Ok(Self { facts, places })
     }
@@ -53,10 +66,16 @@ impl Context {
 
     /// How policies are read here.
     pub fn reading<'a>(&self, known_calls: &'a [&'a str]) -> Reading<'a> {
-        let programs = std::env::current_exe()
-            .ok()
-            .and_then(|path| path.parent().and_then(|parent| parent.to_str()).map(str::to_owned));
-        Reading::of_caller(self.places.all(), programs.into_iter().collect(), known_calls)
+        let programs = std::env::current_exe().ok().and_then(|path| {
+            path.parent()
+                .and_then(|parent| parent.to_str())
+                .map(str::to_owned)
+        });
+        Reading::of_caller(
+            self.places.all(),
+            programs.into_iter().collect(),
+            known_calls,
+        )
     }
 }
 

@@ -43,15 +43,21 @@ fn show(args: &Args, paths: &Paths) -> Result<u8, Diagnostic> {
     let changes = Changes::of(&log.file).map_err(|cause| failed("watching", cause))?;
     loop {
         // Asked before reading: what a writer wrote before it went is then read.
-        let written = lock::is_taken(&log.file).map_err(|cause| failed("looking at the lock of", cause))?;
+        let written =
+            lock::is_taken(&log.file).map_err(|cause| failed("looking at the lock of", cause))?;
         if !print(&log.more(args.json)?)? || log.chain.complete() {
             return Ok(0);
         }
         if !written {
-            return Err(Diagnostic::error(format!("the supervisor of {} is gone without an end", args.name))
-                .with_help("cofferdam prune cleans up what it left and ends the log"));
+            return Err(Diagnostic::error(format!(
+                "the supervisor of {} is gone without an end",
+                args.name
+            ))
+            .with_help("cofferdam prune cleans up what it left and ends the log"));
         }
-        changes.wait().map_err(|cause| failed("waiting for", cause))?;
+        changes
+            .wait()
+            .map_err(|cause| failed("waiting for", cause))?;
     }
 }
 
@@ -69,14 +75,23 @@ struct Log {
 impl Log {
     fn open(records: &Records) -> Result<Self, Diagnostic> {
         let chain = Chain::new(&records.plan_bytes()?);
-        Ok(Self { file: records.event_file()?, chain, unfinished: Vec::new() })
+        Ok(Self {
+            file: records.event_file()?,
+            chain,
+            unfinished: Vec::new(),
+        })
     }
 
     /// What has been added since the last time, as it is printed.
     fn more(&mut self, raw: bool) -> Result<String, Diagnostic> {
         let mut bytes = std::mem::take(&mut self.unfinished);
-        self.file.read_to_end(&mut bytes).map_err(|cause| failed("reading", cause))?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        self.file
+            .read_to_end(&mut bytes)
+            .map_err(|cause| failed("reading", cause))?;
+        let whole = bytes
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |at| at + 1);
         self.unfinished = bytes.split_off(whole);
         let mut text = String::new();
         let (chain, broken) = walk(self.chain.clone(), &bytes, |event, _| {
@@ -86,8 +101,12 @@ impl Log {
         self.chain = chain;
         match broken {
             Some(broken) => Err(changed(&broken)),
-            None if raw => String::from_utf8(bytes)
-                .map_err(|_| changed(&Broken { line: self.chain.count(), why: Flaw::Event })),
+            None if raw => String::from_utf8(bytes).map_err(|_| {
+                changed(&Broken {
+                    line: self.chain.count(),
+                    why: Flaw::Event,
+                })
+            }),
             None => Ok(text),
         }
     }
@@ -113,7 +132,10 @@ impl Changes {
     /// A second at most: a dying writer's close is told just before its lock goes
     /// (fs/file_table.c, `__fput`), so that the lock must be looked at again.
     fn wait(&self) -> io::Result<()> {
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let second = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
         match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&second)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),

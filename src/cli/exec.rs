@@ -39,7 +39,12 @@ pub struct Args {
     #[arg(short, long)]
     pub tty: bool,
     /// Command and arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     pub command: Vec<String>,
 }
 
@@ -56,7 +61,11 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
     let home = Home::open(&context.places, &args.name)?;
     let (plan, _) = read_plan(&context.places, &args.name)
         .ok_or_else(|| Problem::from(StateError::Missing(args.name.clone())))?;
-    let terminal = if args.tty { [true; 3] } else { terminal::terminals() };
+    let terminal = if args.tty {
+        [true; 3]
+    } else {
+        terminal::terminals()
+    };
     let mut environment = plan.exec.environment.clone();
     environment.extend(args.env.iter().cloned());
     if let Ok(term) = std::env::var("TERM") {
@@ -65,7 +74,10 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
     let command = Command {
         argv: args.command.clone(),
         environment,
-        directory: args.workdir.clone().unwrap_or_else(|| plan.exec.directory.clone()),
+        directory: args
+            .workdir
+            .clone()
+            .unwrap_or_else(|| plan.exec.directory.clone()),
         uid: plan.exec.uid,
         gid: plan.exec.gid,
         terminal,
@@ -76,7 +88,15 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
     let fds = [inside[0].as_fd(), inside[1].as_fd(), inside[2].as_fd()];
     client::ask(&socket, &Ask::Exec(command), &fds).map_err(failed("asking the supervisor"))?;
     drop(inside);
-    let mut session = Exec { args, socket, signals, pumps, master: None, caller: None, raw: None };
+    let mut session = Exec {
+        args,
+        socket,
+        signals,
+        pumps,
+        master: None,
+        caller: None,
+        raw: None,
+    };
     session.run()
 }
 
@@ -171,7 +191,13 @@ impl Exec<'_> {
         }
         match poll(&mut fds, None) {
             Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Ready { signals: false, socket: false, pumps: Vec::new() }),
+            Err(Errno::INTR) => {
+                return Ok(Ready {
+                    signals: false,
+                    socket: false,
+                    pumps: Vec::new(),
+                });
+            }
             Err(errno) => return Err(failed("poll")(errno)),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
@@ -234,11 +260,20 @@ impl Exec<'_> {
     }
 
     fn connect(&mut self, master: OwnedFd) -> Result<(), Problem> {
-        let copy = |fd: &OwnedFd| fd.try_clone().map_err(|error| Problem::line(format!("dup: {error}")));
-        let Some(caller) = caller_terminal() else { return Ok(()) };
+        let copy = |fd: &OwnedFd| {
+            fd.try_clone()
+                .map_err(|error| Problem::line(format!("dup: {error}")))
+        };
+        let Some(caller) = caller_terminal() else {
+            return Ok(());
+        };
         drop(terminal::copy_size(&caller, &master));
-        self.pumps.insert(0, Pump::new(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
-        self.pumps.push(Pump::new(copy(&master)?, copy(&caller)?).map_err(failed("fstat"))?);
+        self.pumps.insert(
+            0,
+            Pump::new(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?,
+        );
+        self.pumps
+            .push(Pump::new(copy(&master)?, copy(&caller)?).map_err(failed("fstat"))?);
         self.raw = RawTerminal::enter(copy(&caller)?).map_err(failed("raw terminal"))?;
         self.caller = Some(caller);
         self.master = Some(master);

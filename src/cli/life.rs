@@ -69,8 +69,16 @@ fn signal(typed: &str) -> Result<i32, String> {
     ];
     let upper = typed.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let named = NAMES.iter().find(|(name, _)| *name == bare).map(|(_, number)| *number);
-    let number = named.or_else(|| typed.parse().ok().filter(|number| (1..=31).contains(number)));
+    let named = NAMES
+        .iter()
+        .find(|(name, _)| *name == bare)
+        .map(|(_, number)| *number);
+    let number = named.or_else(|| {
+        typed
+            .parse()
+            .ok()
+            .filter(|number| (1..=31).contains(number))
+    });
     number.ok_or_else(|| format!("{typed:?} is not a signal: a name such as TERM, or 1 to 31"))
 }
 
@@ -155,7 +163,9 @@ fn remove(context: &Context, name: &str) -> Result<(), Problem> {
         Ok(Some(held)) => Some(held),
         Ok(None) => {
             return Err(Diagnostic::error(format!("sandbox {name} is running"))
-                .with_help(format!("cofferdam stop {name}, or cofferdam rm --force {name}"))
+                .with_help(format!(
+                    "cofferdam stop {name}, or cofferdam rm --force {name}"
+                ))
                 .into());
         }
         // A foreground sandbox leaves no state, but perhaps layers that --keep kept.
@@ -194,7 +204,9 @@ fn prune_all() -> Result<u8, Problem> {
     let context = Context::new()?;
     let mut removed = recover(&context.places, context.helpers())?;
     for name in state::names(&context.places)? {
-        let Some(held) = Held::take_over(&context.places, &name)? else { continue };
+        let Some(held) = Held::take_over(&context.places, &name)? else {
+            continue;
+        };
         let ended = match held.home.read() {
             Ok(state) => matches!(state.phase, Phase::Exited(_) | Phase::Failed),
             Err(StateError::Malformed(..)) => true,

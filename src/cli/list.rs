@@ -3,9 +3,9 @@
 use crate::cli::context::Context;
 use crate::cli::output::print;
 use crate::cli::problem::Problem;
-use crate::source::render::one_line;
 use crate::sandbox::message::Status;
 use crate::source::diagnostic::Diagnostic;
+use crate::source::render::one_line;
 use crate::supervise::control::{Answer, Ask, Live};
 use crate::supervise::recover::{read_plan, recover};
 use crate::supervise::state::{self, Home, Phase, State, StateError};
@@ -107,7 +107,10 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
         print(&format!("{}\n", json!(rows)))?;
         return Ok(());
     }
-    let mut text = format!("{:<24} {:<22} {:<12} {:>8}  COMMAND\n", "NAME", "STATUS", "POLICY", "AGE");
+    let mut text = format!(
+        "{:<24} {:<22} {:<12} {:>8}  COMMAND\n",
+        "NAME", "STATUS", "POLICY", "AGE"
+    );
     let now = state::now();
     for (name, state) in &states {
         match state {
@@ -202,14 +205,20 @@ fn output(args: &LogsArgs) -> Result<(), Problem> {
         )
     })?;
     // Connected before the first read: what is written before the end is read after it.
-    let waiting = if args.follow { super::life::connect(&context, &args.name).ok() } else { None };
+    let waiting = if args.follow {
+        super::life::connect(&context, &args.name).ok()
+    } else {
+        None
+    };
     let watch = match &waiting {
         Some(_) => Some(watch(&path)?),
         None => None,
     };
     loop {
         let more = copy(&mut file)?;
-        let (Some(socket), Some(watch)) = (&waiting, &watch) else { return Ok(()) };
+        let (Some(socket), Some(watch)) = (&waiting, &watch) else {
+            return Ok(());
+        };
         if !more {
             return Ok(());
         }
@@ -231,7 +240,10 @@ fn copy(file: &mut std::fs::File) -> Result<bool, Problem> {
         if length == 0 {
             return Ok(out.flush().is_ok());
         }
-        if out.write_all(buffer.get(..length).unwrap_or_default()).is_err() {
+        if out
+            .write_all(buffer.get(..length).unwrap_or_default())
+            .is_err()
+        {
             return Ok(false);
         }
     }
@@ -248,7 +260,10 @@ fn watch(path: &std::path::Path) -> Result<rustix::fd::OwnedFd, Problem> {
 /// Waits for more output (true) or for the supervisor's end (false).
 fn wait(socket: &rustix::fd::OwnedFd, watch: &rustix::fd::OwnedFd) -> Result<bool, Problem> {
     use rustix::event::{PollFd, PollFlags, poll};
-    let mut fds = [PollFd::new(watch, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+    let mut fds = [
+        PollFd::new(watch, PollFlags::IN),
+        PollFd::new(socket, PollFlags::IN),
+    ];
     rustix::io::retry_on_intr(|| poll(&mut fds, None))
         .map_err(|errno| Problem::line(format!("poll: {errno}")))?;
     if fds[0].revents().is_empty() {

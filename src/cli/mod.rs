@@ -33,7 +33,9 @@ pub fn usage(error: &clap::Error) -> u8 {
 /// Runs a command that reads records of sandboxes.
 pub fn with_records(run: impl FnOnce(&records::Paths) -> u8) -> u8 {
     match Context::new() {
-        Ok(context) => run(&records::Paths { data: context.places.records }),
+        Ok(context) => run(&records::Paths {
+            data: context.places.records,
+        }),
         Err(problem) => problem.report(),
     }
 }

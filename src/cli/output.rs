@@ -23,7 +23,11 @@ pub fn print(text: &str) -> Result<bool, Diagnostic> {
 /// Colours only on a terminal that has not refused them (NO_COLOR).
 pub fn colour(on: impl rustix::fd::AsFd) -> Colour {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if wanted && rustix::termios::isatty(on) { Colour::Always } else { Colour::Never }
+    if wanted && rustix::termios::isatty(on) {
+        Colour::Always
+    } else {
+        Colour::Never
+    }
 }
 
 /// Notes beside the results. A lost note is no reason to fail: stderr may be closed.

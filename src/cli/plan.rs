@@ -58,10 +58,19 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
 
 /// Lines of one text and not of the other, numbers of steps aside.
 fn difference(before: &str, after: &str) -> String {
-    let strip = |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').to_owned();
+    let strip = |line: &str| {
+        line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ')
+            .to_owned()
+    };
     let old: Vec<String> = before.lines().map(strip).collect();
     let new: Vec<String> = after.lines().map(strip).collect();
-    let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("- {line}\n"));
-    let come = new.iter().filter(|line| !old.contains(line)).map(|line| format!("+ {line}\n"));
+    let gone = old
+        .iter()
+        .filter(|line| !new.contains(line))
+        .map(|line| format!("- {line}\n"));
+    let come = new
+        .iter()
+        .filter(|line| !old.contains(line))
+        .map(|line| format!("+ {line}\n"));
     gone.chain(come).collect()
 }

@@ -24,7 +24,10 @@ pub struct Problem {
 impl Problem {
     /// One diagnostic, exit code 125.
     pub fn new(diagnostic: Diagnostic) -> Self {
-        Self { diagnostics: vec![diagnostic], code: REFUSED }
+        Self {
+            diagnostics: vec![diagnostic],
+            code: REFUSED,
+        }
     }
 
     /// One line, exit code 125.
@@ -42,7 +45,10 @@ impl Problem {
 
 impl From<Vec<Diagnostic>> for Problem {
     fn from(diagnostics: Vec<Diagnostic>) -> Self {
-        Self { diagnostics, code: REFUSED }
+        Self {
+            diagnostics,
+            code: REFUSED,
+        }
     }
 }
 
@@ -83,6 +89,9 @@ impl From<LaunchError> for Problem {
     fn from(error: LaunchError) -> Self {
         let mut diagnostic = Diagnostic::error(error.to_string());
         diagnostic.help = error.help();
-        Self { diagnostics: vec![diagnostic], code: error.exit_code() }
+        Self {
+            diagnostics: vec![diagnostic],
+            code: error.exit_code(),
+        }
     }
 }

@@ -35,7 +35,9 @@ fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() <= 63
         && bytes.first().is_some_and(|&first| plain(first))
-        && bytes.iter().all(|&byte| plain(byte) || b"_.-".contains(&byte))
+        && bytes
+            .iter()
+            .all(|&byte| plain(byte) || b"_.-".contains(&byte))
 }
 
 fn failed(operation: &str, path: &Path, cause: impl Display) -> Diagnostic {
@@ -53,8 +55,11 @@ impl Paths {
             None => self.latest()?,
         };
         if !is_name(&name) {
-            return Err(Diagnostic::error(format!("{name:?} is no name of a sandbox"))
-                .with_help("a name has letters a-z, digits, and after the first of them also _ . -"));
+            return Err(
+                Diagnostic::error(format!("{name:?} is no name of a sandbox")).with_help(
+                    "a name has letters a-z, digits, and after the first of them also _ . -",
+                ),
+            );
         }
         let path = self.data.join(&name);
         if !path.is_dir() {
@@ -91,11 +96,21 @@ impl Paths {
         let mut list = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|cause| failed("reading", &self.data, cause))?;
-            let Some(name) = entry.file_name().to_str().filter(|name| is_name(name)).map(str::to_owned) else {
+            let Some(name) = entry
+                .file_name()
+                .to_str()
+                .filter(|name| is_name(name))
+                .map(str::to_owned)
+            else {
                 continue;
             };
             // Without a plan it is half made, or half removed.
-            if let Ok(time) = entry.path().join(PLAN).metadata().and_then(|data| data.modified()) {
+            if let Ok(time) = entry
+                .path()
+                .join(PLAN)
+                .metadata()
+                .and_then(|data| data.modified())
+            {
                 list.push((name, time));
             }
         }
@@ -113,18 +128,31 @@ impl Records {
         if path.is_dir() {
             return Self::open(path.to_owned(), sink::FILE, OFlags::empty());
         }
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-            Diagnostic::error(format!("{} does not name an event log", path.display()))
-        })?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Self::open(parent.unwrap_or(Path::new(".")).to_owned(), name, OFlags::empty())
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| {
+                Diagnostic::error(format!("{} does not name an event log", path.display()))
+            })?;
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        Self::open(
+            parent.unwrap_or(Path::new(".")).to_owned(),
+            name,
+            OFlags::empty(),
+        )
     }
 
     fn open(path: PathBuf, events: &str, extra: OFlags) -> Result<Self, Diagnostic> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | extra;
-        let directory =
-            openat(CWD, &path, flags, Mode::empty()).map_err(|cause| failed("opening", &path, cause))?;
-        Ok(Self { path, directory, events: events.to_owned() })
+        let directory = openat(CWD, &path, flags, Mode::empty())
+            .map_err(|cause| failed("opening", &path, cause))?;
+        Ok(Self {
+            path,
+            directory,
+            events: events.to_owned(),
+        })
     }
 
     /// The bytes of the plan, as they are hashed.
@@ -177,7 +205,8 @@ impl Records {
 
     fn read(&self, file: File, name: &str) -> Result<Vec<u8>, Diagnostic> {
         let path = self.path.join(name);
-        let bytes = sink::read_bounded(file.as_fd()).map_err(|cause| failed("reading", &path, cause))?;
+        let bytes =
+            sink::read_bounded(file.as_fd()).map_err(|cause| failed("reading", &path, cause))?;
         bytes.ok_or_else(|| failed("reading", &path, "larger than any record of a sandbox"))
     }
 }
@@ -200,18 +229,25 @@ mod tests {
     fn the_nearest_name_is_offered_and_the_newest_is_the_default() {
         let data = std::env::temp_dir().join(format!("cofferdam-records-{}", std::process::id()));
         let paths = Paths { data: data.clone() };
-        assert_eq!(paths.find(None).unwrap_err().to_string(), "there are no records of any sandbox");
+        assert_eq!(
+            paths.find(None).unwrap_err().to_string(),
+            "there are no records of any sandbox"
+        );
         for (name, seconds) in [("builder", 20), ("tester", 30), ("older", 10)] {
             std::fs::create_dir_all(data.join(name)).unwrap();
             let plan = File::create(data.join(name).join(PLAN)).unwrap();
-            plan.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+            plan.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+                .unwrap();
         }
         std::fs::create_dir_all(data.join("no-plan")).unwrap();
         assert_eq!(paths.find(None).unwrap().path, data.join("tester"));
         let slip = paths.find(Some("bulider")).unwrap_err();
         assert_eq!(slip.help.as_deref(), Some("did you mean `builder`?"));
         let strange = paths.find(Some("zzzzzzzz")).unwrap_err();
-        assert_eq!(strange.help.as_deref(), Some("there are records of: builder, older, tester"));
+        assert_eq!(
+            strange.help.as_deref(),
+            Some("there are records of: builder, older, tester")
+        );
         assert!(paths.find(Some("../tester")).is_err());
         std::fs::remove_dir_all(&data).unwrap();
     }

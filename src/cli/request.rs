@@ -26,13 +26,24 @@ pub fn request(
     forbidden: &[ForbiddenRoot],
     terminal: [bool; 3],
 ) -> Result<Request, Problem> {
-    let rootfs = args.rootfs.as_deref().map(|path| directory(path, "--rootfs")).transpose()?;
-    let workspace =
-        args.workspace.as_ref().map(|typed| workspace(typed, policy, forbidden)).transpose()?;
+    let rootfs = args
+        .rootfs
+        .as_deref()
+        .map(|path| directory(path, "--rootfs"))
+        .transpose()?;
+    let workspace = args
+        .workspace
+        .as_ref()
+        .map(|typed| workspace(typed, policy, forbidden))
+        .transpose()?;
     let mut mounts = Vec::new();
     for grant in &policy.filesystem.mounts {
         let object = object(&grant.source, &format!("mount {}", grant.source))?;
-        let sockets = if object.directory { sockets(&object.path)? } else { Vec::new() };
+        let sockets = if object.directory {
+            sockets(&object.path)?
+        } else {
+            Vec::new()
+        };
         mounts.push(Mount {
             object,
             target: grant.target.clone(),
@@ -42,7 +53,12 @@ pub fn request(
         });
     }
     Ok(Request {
-        layers: context.places.layers.join(&name).to_str().map(str::to_owned),
+        layers: context
+            .places
+            .layers
+            .join(&name)
+            .to_str()
+            .map(str::to_owned),
         name,
         argv: args.command.clone(),
         rootfs,
@@ -73,8 +89,10 @@ fn open(path: &str, flags: OFlags, what: &str) -> Result<OwnedFd, Diagnostic> {
     openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(|errno| {
         let refused = Diagnostic::error(format!("{what}: {path}: {errno}"));
         match (errno, std::fs::canonicalize(path)) {
-            (Errno::LOOP, Ok(real)) => Diagnostic::error(format!("{what}: {path} goes through a symlink"))
-                .with_help(format!("name what is meant: {}", real.display())),
+            (Errno::LOOP, Ok(real)) => {
+                Diagnostic::error(format!("{what}: {path} goes through a symlink"))
+                    .with_help(format!("name what is meant: {}", real.display()))
+            }
             (Errno::NOENT, _) => Diagnostic::error(format!("{what}: {path} does not exist")),
             (Errno::NOTDIR, _) => Diagnostic::error(format!("{what}: {path} is not a directory")),
             _ => refused,
@@ -89,15 +107,25 @@ fn object(path: &str, what: &str) -> Result<HostObject, Diagnostic> {
         .map_err(|errno| Diagnostic::error(format!("{what}: {path}: {errno}")))?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     if !matches!(kind, FileType::Directory | FileType::RegularFile) {
-        return Err(Diagnostic::error(format!("{what}: {path} is neither a directory nor a file"))
-            .with_help("sockets and devices are not mounted; name a directory or a regular file"));
+        return Err(
+            Diagnostic::error(format!("{what}: {path} is neither a directory nor a file"))
+                .with_help(
+                    "sockets and devices are not mounted; name a directory or a regular file",
+                ),
+        );
     }
     let absolute = std::path::absolute(path)
         .map_err(|error| Diagnostic::error(format!("{what}: {path}: {error}")))?;
     let normal: std::path::PathBuf = absolute.components().collect();
-    let Some(path) = normal.to_str().filter(|path| !Path::new(path).components().any(|part| part.as_os_str() == "..")) else {
-        return Err(Diagnostic::error(format!("{what}: {path} holds .. or is no UTF-8"))
-            .with_help("name the directory by its plain path"));
+    let Some(path) = normal.to_str().filter(|path| {
+        !Path::new(path)
+            .components()
+            .any(|part| part.as_os_str() == "..")
+    }) else {
+        return Err(
+            Diagnostic::error(format!("{what}: {path} holds .. or is no UTF-8"))
+                .with_help("name the directory by its plain path"),
+        );
     };
     Ok(HostObject {
         path: path.to_owned(),
@@ -114,7 +142,9 @@ fn directory(path: &str, what: &str) -> Result<HostObject, Diagnostic> {
     if object.directory {
         Ok(object)
     } else {
-        Err(Diagnostic::error(format!("{what}: {path} is not a directory")))
+        Err(Diagnostic::error(format!(
+            "{what}: {path} is not a directory"
+        )))
     }
 }
 
@@ -127,33 +157,46 @@ fn workspace(
     let path = if Path::new(&typed.directory).is_absolute() {
         typed.directory.clone()
     } else {
-        let here = rustix::process::getcwd(Vec::new())
-            .map_err(|errno| Diagnostic::error(format!("--workspace: current directory: {errno}")))?;
+        let here = rustix::process::getcwd(Vec::new()).map_err(|errno| {
+            Diagnostic::error(format!("--workspace: current directory: {errno}"))
+        })?;
         let joined = Path::new(&*here.to_string_lossy()).join(&typed.directory);
         joined.to_string_lossy().into_owned()
     };
     let object = directory(&path, "--workspace")?;
     if let Some(reason) = refusal(&object.path, typed.access, forbidden) {
-        return Err(Diagnostic::error(format!("--workspace {}: {reason}", object.path))
-            .with_help("use a directory that holds the project alone, or :ro or :copy")
-            .into());
+        return Err(
+            Diagnostic::error(format!("--workspace {}: {reason}", object.path))
+                .with_help("use a directory that holds the project alone, or :ro or :copy")
+                .into(),
+        );
     }
     let inside = typed.inside.clone().unwrap_or_else(|| object.path.clone());
-    for taken in ["/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64"] {
+    for taken in [
+        "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64",
+    ] {
         let below = inside == taken || inside.starts_with(&format!("{taken}/"));
         if below || inside == "/" {
-            return Err(Diagnostic::error(format!("--workspace: {inside} inside is Cofferdam's own"))
-                .with_help("give it another place: -w DIR=/workspace")
-                .into());
+            return Err(Diagnostic::error(format!(
+                "--workspace: {inside} inside is Cofferdam's own"
+            ))
+            .with_help("give it another place: -w DIR=/workspace")
+            .into());
         }
     }
-    let protected = if typed.access == Access::Rw { protected(&object, policy)? } else { Vec::new() };
+    let protected = if typed.access == Access::Rw {
+        protected(&object, policy)?
+    } else {
+        Vec::new()
+    };
     let sockets = sockets(&object.path)?;
     Ok(Workspace {
         object,
         inside,
         access: typed.access,
-        origin: Origin::Flag { name: "--workspace".to_owned() },
+        origin: Origin::Flag {
+            name: "--workspace".to_owned(),
+        },
         protected,
         sockets,
     })
@@ -162,7 +205,12 @@ fn workspace(
 /// What each protected path is today. A symlink on the way would let the job
 /// choose what is protected instead.
 fn protected(workspace: &HostObject, policy: &Policy) -> Result<Vec<Protected>, Diagnostic> {
-    policy.workspace.protected.iter().map(|path| look_at(workspace, &path.value, &path.origin)).collect()
+    policy
+        .workspace
+        .protected
+        .iter()
+        .map(|path| look_at(workspace, &path.value, &path.origin))
+        .collect()
 }
 
 fn look_at(workspace: &HostObject, path: &str, origin: &Origin) -> Result<Protected, Diagnostic> {
@@ -173,7 +221,9 @@ fn look_at(workspace: &HostObject, path: &str, origin: &Origin) -> Result<Protec
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let refuse = |cause: &str| {
             Diagnostic::error(format!("protected path {path} ({origin}): {name} {cause}"))
-                .with_help("replace it by what it points to, or remove the path from workspace.protected")
+                .with_help(
+                    "replace it by what it points to, or remove the path from workspace.protected",
+                )
         };
         match openat(&here, *name, flags, Mode::empty()) {
             Ok(next) => {
@@ -194,8 +244,17 @@ fn look_at(workspace: &HostObject, path: &str, origin: &Origin) -> Result<Protec
         }
     }
     // A file on the way, as the .git of a worktree, is itself what is protected.
-    let path = if is_directory { names.join("/") } else { names[..existing].join("/") };
-    Ok(Protected { path, existing, directory: is_directory, origin: origin.clone() })
+    let path = if is_directory {
+        names.join("/")
+    } else {
+        names[..existing].join("/")
+    };
+    Ok(Protected {
+        path,
+        existing,
+        directory: is_directory,
+        origin: origin.clone(),
+    })
 }
 
 /// Sockets below a directory, relative: whoever connects to one speaks to a
@@ -207,7 +266,11 @@ fn sockets(path: &str) -> Result<Vec<String>, Diagnostic> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = openat(CWD, path, flags, Mode::empty()).map_err(fail)?;
     while let Some(relative) = waiting.pop() {
-        let name = if relative.is_empty() { "." } else { relative.as_str() };
+        let name = if relative.is_empty() {
+            "."
+        } else {
+            relative.as_str()
+        };
         let directory = match openat(&top, name, flags, Mode::empty()) {
             Ok(directory) => directory,
             // What the caller cannot list, the job's one id of the caller cannot enter either.
@@ -217,7 +280,10 @@ fn sockets(path: &str) -> Result<Vec<String>, Diagnostic> {
         for entry in Dir::read_from(&directory).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let kind = entry.file_type();
-            if !matches!(kind, FileType::Directory | FileType::Socket | FileType::Unknown) {
+            if !matches!(
+                kind,
+                FileType::Directory | FileType::Socket | FileType::Unknown
+            ) {
                 continue;
             }
             let name = entry.file_name();
@@ -226,13 +292,19 @@ fn sockets(path: &str) -> Result<Vec<String>, Diagnostic> {
             }
             let Ok(name) = name.to_str() else {
                 if kind == FileType::Socket {
-                    return Err(Diagnostic::error(format!("a socket in {path} has a name that is no UTF-8"))
-                        .with_help("remove it: it could not be masked"));
+                    return Err(Diagnostic::error(format!(
+                        "a socket in {path} has a name that is no UTF-8"
+                    ))
+                    .with_help("remove it: it could not be masked"));
                 }
                 waiting_bytes(&relative)?;
                 continue;
             };
-            let path = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
+            let path = if relative.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{relative}/{name}")
+            };
             match kind {
                 FileType::Directory => waiting.push(path),
                 FileType::Socket => found.push(path),
@@ -246,6 +318,8 @@ fn sockets(path: &str) -> Result<Vec<String>, Diagnostic> {
 
 /// A directory whose name is no UTF-8 could hold sockets that cannot be named in a plan.
 fn waiting_bytes(relative: &str) -> Result<(), Diagnostic> {
-    Err(Diagnostic::error(format!("a directory below {relative:?} has a name that is no UTF-8"))
-        .with_help("rename it: sockets in it could not be masked"))
+    Err(Diagnostic::error(format!(
+        "a directory below {relative:?} has a name that is no UTF-8"
+    ))
+    .with_help("rename it: sockets in it could not be masked"))
 }

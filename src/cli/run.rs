@@ -58,9 +58,8 @@ pub fn prepare(args: &SandboxArgs, terminal: [bool; 3]) -> Result<Prepared, Prob
     let reading = context.reading(&calls);
     let mut from_files = Vec::new();
     for path in &args.env_file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Problem::line(format!("--env-file {}: {error}", path.display()))
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Problem::line(format!("--env-file {}: {error}", path.display())))?;
         from_files.extend(variables(&Source::file(&path.to_string_lossy(), &text))?);
     }
     let flags = args
@@ -71,8 +70,7 @@ pub fn prepare(args: &SandboxArgs, terminal: [bool; 3]) -> Result<Prepared, Prob
         Some(name) => name.clone(),
         None => made_up_name()?,
     };
-    let request =
-        request::request(args, name, &policy, &context, &reading.forbidden, terminal)?;
+    let request = request::request(args, name, &policy, &context, &reading.forbidden, terminal)?;
     let plan = plan::plan(&policy, &request, &context.facts)?;
     Ok(Prepared { context, plan })
 }
@@ -83,7 +81,9 @@ fn made_up_name() -> Result<String, Problem> {
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| Problem::line(format!("getrandom: {errno}")))?;
     let letters = b"abcdefghijklmnopqrstuvwxyz234567";
-    let name = bytes.iter().map(|byte| char::from(letters[usize::from(byte & 31)]));
+    let name = bytes
+        .iter()
+        .map(|byte| char::from(letters[usize::from(byte & 31)]));
     Ok(format!("job-{}", name.collect::<String>()))
 }
 
@@ -106,10 +106,16 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
     let prepared = prepare(&args.sandbox, terminal)?;
     let recovered = recover(&prepared.context.places, prepared.context.helpers())?;
     for name in recovered {
-        note(&format!("cofferdam: cleaned up after sandbox {name}, whose supervisor was killed"));
+        note(&format!(
+            "cofferdam: cleaned up after sandbox {name}, whose supervisor was killed"
+        ));
     }
     tell_degraded(&prepared.plan);
-    if args.detach { detach(args, &prepared) } else { foreground(args, &prepared) }
+    if args.detach {
+        detach(args, &prepared)
+    } else {
+        foreground(args, &prepared)
+    }
 }
 
 /// One line, whatever is degraded.
@@ -148,8 +154,15 @@ fn foreground(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
 
 fn tell_end(args: &Args, plan: &Plan, ended: &Ended) {
     if ended.refusals > 0 {
-        let noun = if ended.refusals == 1 { "refusal" } else { "refusals" };
-        note(&format!("{} {noun}: cofferdam explain {}", ended.refusals, plan.name));
+        let noun = if ended.refusals == 1 {
+            "refusal"
+        } else {
+            "refusals"
+        };
+        note(&format!(
+            "{} {noun}: cofferdam explain {}",
+            ended.refusals, plan.name
+        ));
     }
     if let Some(kept) = &ended.kept {
         note(&format!("cofferdam: kept what the job wrote: {kept}"));
@@ -170,9 +183,11 @@ fn exit_code(ended: &Ended) -> Result<u8, Problem> {
             note("cofferdam: the disk limit ended the job");
             Ok(REFUSED)
         }
-        Outcome::Lost(what) => Err(Diagnostic::error(format!("{what} was lost, so the sandbox was ended"))
-            .with_help("something outside killed it; the host's log may say what")
-            .into()),
+        Outcome::Lost(what) => Err(Diagnostic::error(format!(
+            "{what} was lost, so the sandbox was ended"
+        ))
+        .with_help("something outside killed it; the host's log may say what")
+        .into()),
     }
 }
 
@@ -223,7 +238,10 @@ fn background(
         drop(crate::sys::socket::send(caller, &[0], &[]));
         drop(quiet());
     };
-    session(args, prepared).run(started).map(drop).map_err(Problem::from)
+    session(args, prepared)
+        .run(started)
+        .map(drop)
+        .map_err(Problem::from)
 }
 
 /// The caller's terminal and pipes are not ours any more.

@@ -40,7 +40,11 @@ fn check(args: &Args, paths: &Paths) -> Result<u8, Diagnostic> {
         paths.find(Some(&args.what))?
     };
     let result = verify(&records.plan_bytes()?, &records.event_bytes()?, args.head);
-    print(&if args.json { as_json(&result) } else { text(&result) })?;
+    print(&if args.json {
+        as_json(&result)
+    } else {
+        text(&result)
+    })?;
     if result.is_ok() && args.head.is_none() && !args.json {
         note("no --head was given: only changes made without computing the hashes anew are found");
     }
@@ -50,8 +54,16 @@ fn check(args: &Args, paths: &Paths) -> Result<u8, Diagnostic> {
 fn text(result: &Result<Verified, Broken>) -> String {
     match result {
         Ok(Verified { chain, .. }) => {
-            let end = if chain.complete() { "ended" } else { "not ended" };
-            format!("holds: {} events, {end}\nhead {}\n", chain.count(), chain.head())
+            let end = if chain.complete() {
+                "ended"
+            } else {
+                "not ended"
+            };
+            format!(
+                "holds: {} events, {end}\nhead {}\n",
+                chain.count(),
+                chain.head()
+            )
         }
         Err(broken) => format!("broken: {broken}\n"),
     }
@@ -65,7 +77,9 @@ fn as_json(result: &Result<Verified, Broken>) -> String {
             "complete": chain.complete(),
             "head": chain.head(),
         }),
-        Err(Broken { line, why }) => json!({ "holds": false, "line": line, "why": why.to_string() }),
+        Err(Broken { line, why }) => {
+            json!({ "holds": false, "line": line, "why": why.to_string() })
+        }
     };
     format!("{value}\n")
 }
@@ -77,8 +91,17 @@ mod tests {
     #[test]
     fn says_what_holds_and_where_it_breaks() {
         let empty = verify(b"{}", b"", None);
-        let head = Digest::of(&[b"cofferdam events 1\0".as_slice(), &<sha2::Sha256 as sha2::Digest>::digest(b"{}")].concat());
-        assert_eq!(text(&empty), format!("holds: 0 events, not ended\nhead {head}\n"));
+        let head = Digest::of(
+            &[
+                b"cofferdam events 1\0".as_slice(),
+                &<sha2::Sha256 as sha2::Digest>::digest(b"{}"),
+            ]
+            .concat(),
+        );
+        assert_eq!(
+            text(&empty),
+            format!("holds: 0 events, not ended\nhead {head}\n")
+        );
         assert_eq!(
             as_json(&empty),
             format!("{{\"complete\":false,\"events\":0,\"head\":\"{head}\",\"holds\":true}}\n")

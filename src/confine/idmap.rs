@@ -141,12 +141,17 @@ impl std::error::Error for IdMapError {}
 
 /// The text the kernel reads from uid_map and gid_map.
 pub fn text(extents: &[Extent]) -> String {
-    extents.iter().map(|e| format!("{} {} {}\n", e.inside, e.outside, e.count)).collect()
+    extents
+        .iter()
+        .map(|e| format!("{} {} {}\n", e.inside, e.outside, e.count))
+        .collect()
 }
 
 /// What an inside id is in the parent, if it is mapped.
 pub fn to_parent(extents: &[Extent], id: u32) -> Option<u32> {
-    let extent = extents.iter().find(|e| id >= e.inside && id - e.inside < e.count)?;
+    let extent = extents
+        .iter()
+        .find(|e| id >= e.inside && id - e.inside < e.count)?;
     Some(extent.outside + (id - extent.inside))
 }
 

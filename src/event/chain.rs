@@ -84,7 +84,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(from)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -100,7 +102,11 @@ impl Chain {
     /// The chain of a plan, no event yet.
     pub fn new(plan: &[u8]) -> Self {
         let head = Digest::of(&[GENESIS, &Digest::of(plan).0].concat());
-        Self { head, count: 0, ended: false }
+        Self {
+            head,
+            count: 0,
+            ended: false,
+        }
     }
 
     /// The hash of all there is so far.
@@ -124,11 +130,22 @@ impl Chain {
     /// Of serde_json; none is known for these types.
     pub fn line(&self, time: String, kind: Kind) -> Result<(String, Self), serde_json::Error> {
         let ended = kind == Kind::Ended;
-        let mut line = serde_json::to_string(&Event { seq: self.count, time, kind })?;
+        let mut line = serde_json::to_string(&Event {
+            seq: self.count,
+            time,
+            kind,
+        })?;
         line.truncate(line.len() - 1);
         let head = self.head.after(line.as_bytes());
         line.push_str(&format!("{HASH_KEY}{head}{HASH_END}\n"));
-        Ok((line, Self { head, count: self.count + 1, ended }))
+        Ok((
+            line,
+            Self {
+                head,
+                count: self.count + 1,
+                ended,
+            },
+        ))
     }
 
     /// Takes one line, without its newline, as the next one.
@@ -148,15 +165,25 @@ impl Chain {
         if self.ended {
             return Err(Flaw::AfterEnd);
         }
-        *self = Self { head, count: self.count + 1, ended: event.kind == Kind::Ended };
+        *self = Self {
+            head,
+            count: self.count + 1,
+            ended: event.kind == Kind::Ended,
+        };
         Ok(event)
     }
 }
 
 /// The body, without its closing brace, and the hash.
 fn split(line: &[u8]) -> Option<(&[u8], Digest)> {
-    let (body, tail) = line.split_at_checked(line.len().checked_sub(HASH_KEY.len() + HEX + HASH_END.len())?)?;
-    let hex = std::str::from_utf8(tail).ok()?.strip_prefix(HASH_KEY)?.strip_suffix(HASH_END)?;
+    let (body, tail) = line.split_at_checked(
+        line.len()
+            .checked_sub(HASH_KEY.len() + HEX + HASH_END.len())?,
+    )?;
+    let hex = std::str::from_utf8(tail)
+        .ok()?
+        .strip_prefix(HASH_KEY)?
+        .strip_suffix(HASH_END)?;
     Some((body, hex.parse().ok()?))
 }
 
@@ -247,11 +274,18 @@ pub fn verify(plan: &[u8], events: &[u8], head: Option<Digest>) -> Result<Verifi
         return Err(broken);
     }
     match (head, kept) {
-        (Some(_), None) => Err(Broken { line: chain.count() + 1, why: Flaw::Head }),
-        (Some(_), Some(line)) if line < chain.count() => {
-            Err(Broken { line: line + 1, why: Flaw::Later })
-        }
-        _ => Ok(Verified { chain, events: list }),
+        (Some(_), None) => Err(Broken {
+            line: chain.count() + 1,
+            why: Flaw::Head,
+        }),
+        (Some(_), Some(line)) if line < chain.count() => Err(Broken {
+            line: line + 1,
+            why: Flaw::Later,
+        }),
+        _ => Ok(Verified {
+            chain,
+            events: list,
+        }),
     }
 }
 
@@ -290,7 +324,9 @@ mod tests {
         let mut chain = Chain::new(PLAN);
         let mut bytes = Vec::new();
         for (at, kind) in kinds.into_iter().enumerate() {
-            let (line, next) = chain.line(crate::event::time::rfc3339(at as u64), kind).unwrap();
+            let (line, next) = chain
+                .line(crate::event::time::rfc3339(at as u64), kind)
+                .unwrap();
             bytes.extend(line.as_bytes());
             chain = next;
         }
@@ -301,9 +337,16 @@ mod tests {
         let one = prop_oneof![
             any::<i32>().prop_map(|pid| Kind::Started { pid }),
             any::<u64>().prop_map(|count| Kind::OutOfMemory { count }),
-            (any::<u32>(), proptest::collection::vec(".{0,8}", 0..3))
-                .prop_map(|(id, argv)| Kind::Exec { id, argv, left_out: 0 }),
-            any::<i32>().prop_map(|code| Kind::Exited { status: Status::Code(code) }),
+            (any::<u32>(), proptest::collection::vec(".{0,8}", 0..3)).prop_map(|(id, argv)| {
+                Kind::Exec {
+                    id,
+                    argv,
+                    left_out: 0,
+                }
+            }),
+            any::<i32>().prop_map(|code| Kind::Exited {
+                status: Status::Code(code)
+            }),
         ];
         proptest::collection::vec(one, 1..6).prop_map(|mut kinds| {
             kinds.push(Kind::Ended);
@@ -312,7 +355,10 @@ mod tests {
     }
 
     fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
-        bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+        bytes
+            .split_inclusive(|&byte| byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect()
     }
 
     proptest! {
@@ -376,11 +422,26 @@ mod tests {
     #[test]
     fn another_plan_is_found_even_without_events() {
         let (bytes, head) = log(vec![Kind::SupervisorLost]);
-        assert_eq!(verify(b"{}", &bytes, None).unwrap_err(), Broken { line: 1, why: Flaw::Hash });
+        assert_eq!(
+            verify(b"{}", &bytes, None).unwrap_err(),
+            Broken {
+                line: 1,
+                why: Flaw::Hash
+            }
+        );
         let (empty, start) = log(vec![]);
         assert_eq!(verify(PLAN, &empty, Some(start)).unwrap().chain.count(), 0);
-        assert_eq!(verify(b"{}", &empty, Some(start)).unwrap_err().why, Flaw::Head);
-        assert_eq!(verify(PLAN, &empty, Some(head)).unwrap_err(), Broken { line: 1, why: Flaw::Head });
+        assert_eq!(
+            verify(b"{}", &empty, Some(start)).unwrap_err().why,
+            Flaw::Head
+        );
+        assert_eq!(
+            verify(PLAN, &empty, Some(head)).unwrap_err(),
+            Broken {
+                line: 1,
+                why: Flaw::Head
+            }
+        );
     }
 
     #[test]
@@ -388,16 +449,31 @@ mod tests {
         let (_, head) = log(vec![Kind::OutOfMemory { count: 1 }, Kind::Ended]);
         let (forged, _) = log(vec![Kind::Ended]);
         assert!(verify(PLAN, &forged, None).is_ok());
-        assert_eq!(verify(PLAN, &forged, Some(head)).unwrap_err().why, Flaw::Head);
+        assert_eq!(
+            verify(PLAN, &forged, Some(head)).unwrap_err().why,
+            Flaw::Head
+        );
     }
 
     #[test]
     fn lines_after_the_kept_head_and_after_the_end_are_found() {
         let (_, early) = log(vec![Kind::Started { pid: 1 }]);
         let (bytes, _) = log(vec![Kind::Started { pid: 1 }, Kind::Recovered]);
-        assert_eq!(verify(PLAN, &bytes, Some(early)).unwrap_err(), Broken { line: 2, why: Flaw::Later });
+        assert_eq!(
+            verify(PLAN, &bytes, Some(early)).unwrap_err(),
+            Broken {
+                line: 2,
+                why: Flaw::Later
+            }
+        );
         let (bytes, _) = log(vec![Kind::Ended, Kind::Recovered]);
-        assert_eq!(verify(PLAN, &bytes, None).unwrap_err(), Broken { line: 2, why: Flaw::AfterEnd });
+        assert_eq!(
+            verify(PLAN, &bytes, None).unwrap_err(),
+            Broken {
+                line: 2,
+                why: Flaw::AfterEnd
+            }
+        );
     }
 
     #[test]
@@ -405,7 +481,12 @@ mod tests {
         let text = Digest::of(b"abc").to_string();
         assert!(text.starts_with("ba7816bf8f01cfea414140de5dae2223"));
         assert_eq!(text.parse(), Ok(Digest::of(b"abc")));
-        for bad in [text.to_uppercase(), format!("+{}", &text[1..]), text[1..].to_owned(), "é".repeat(32)] {
+        for bad in [
+            text.to_uppercase(),
+            format!("+{}", &text[1..]),
+            text[1..].to_owned(),
+            "é".repeat(32),
+        ] {
             assert_eq!(bad.parse::<Digest>(), Err(NotADigest), "{bad}");
         }
     }

@@ -21,8 +21,13 @@ struct Bucket {
 
 impl Bucket {
     fn take(&mut self, now: u64) -> bool {
-        let gained = now.saturating_sub(self.filled).saturating_mul(self.per_second);
-        self.thousandths = self.thousandths.saturating_add(gained).min(self.per_second * 1000);
+        let gained = now
+            .saturating_sub(self.filled)
+            .saturating_mul(self.per_second);
+        self.thousandths = self
+            .thousandths
+            .saturating_add(gained)
+            .min(self.per_second * 1000);
         self.filled = self.filled.max(now);
         let enough = self.thousandths >= 1000;
         self.thousandths -= if enough { 1000 } else { 0 };
@@ -50,8 +55,16 @@ impl Gate {
     /// At most `per_second` events of the job's making each second, and that many at once.
     pub fn new(per_second: u32, now: u64) -> Self {
         let per_second = u64::from(per_second);
-        let bucket = Bucket { per_second, thousandths: per_second * 1000, filled: now };
-        Self { bucket, repeats: None, dropped: 0 }
+        let bucket = Bucket {
+            per_second,
+            thousandths: per_second * 1000,
+            filled: now,
+        };
+        Self {
+            bucket,
+            repeats: None,
+            dropped: 0,
+        }
     }
 
     /// What to write, in order, now that `kind` has happened and the file has `used` bytes.
@@ -88,14 +101,21 @@ impl Gate {
     }
 
     fn repeats(&mut self, now: u64, used: u64, out: &mut Vec<Kind>) {
-        if let Some(Repeats { refusal, count: count @ 1.., .. }) = self.repeats.take() {
+        if let Some(Repeats {
+            refusal,
+            count: count @ 1..,
+            ..
+        }) = self.repeats.take()
+        {
             self.offer(now, used, Kind::Refused(Refusal { count, ..refusal }), out);
         }
     }
 
     fn drops(&mut self, out: &mut Vec<Kind>) {
         if self.dropped > 0 {
-            out.push(Kind::Dropped { count: std::mem::take(&mut self.dropped) });
+            out.push(Kind::Dropped {
+                count: std::mem::take(&mut self.dropped),
+            });
         }
     }
 
@@ -113,7 +133,11 @@ impl Gate {
             self.drops(out);
         }
         if let Kind::Refused(refusal) = &kind {
-            self.repeats = Some(Repeats { refusal: refusal.clone(), count: 0, since: now });
+            self.repeats = Some(Repeats {
+                refusal: refusal.clone(),
+                count: 0,
+                since: now,
+            });
         }
         out.push(kind);
     }
@@ -138,8 +162,13 @@ mod tests {
     }
 
     fn counted(argument: u64, times: u64) -> Kind {
-        let Kind::Refused(refusal) = refused(argument) else { panic!() };
-        Kind::Refused(Refusal { count: times, ..refusal })
+        let Kind::Refused(refusal) = refused(argument) else {
+            panic!()
+        };
+        Kind::Refused(Refusal {
+            count: times,
+            ..refusal
+        })
     }
 
     #[test]
@@ -168,11 +197,19 @@ mod tests {
     #[test]
     fn a_flood_is_cut_at_the_rate_and_the_drop_is_an_event() {
         let mut gate = Gate::new(100, 0);
-        let written: usize = (0..1000).map(|at| gate.admit(0, 0, refused(at)).len()).sum();
+        let written: usize = (0..1000)
+            .map(|at| gate.admit(0, 0, refused(at)).len())
+            .sum();
         assert_eq!(written, 100);
-        assert_eq!(gate.admit(10, 0, refused(0)), [Kind::Dropped { count: 900 }, refused(0)]);
+        assert_eq!(
+            gate.admit(10, 0, refused(0)),
+            [Kind::Dropped { count: 900 }, refused(0)]
+        );
         assert_eq!(gate.admit(10, 0, refused(1)), []);
-        assert_eq!(gate.admit(11, 0, Kind::Ended), [Kind::Dropped { count: 1 }, Kind::Ended]);
+        assert_eq!(
+            gate.admit(11, 0, Kind::Ended),
+            [Kind::Dropped { count: 1 }, Kind::Ended]
+        );
     }
 
     #[test]
@@ -204,9 +241,15 @@ mod tests {
             assert_eq!(gate.admit(at, JOB_BYTES, refused(at)), []);
         }
         let exec = Kind::exec(1, &["sh".to_owned()]);
-        assert_eq!(gate.admit(60, JOB_BYTES, exec.clone()), std::slice::from_ref(&exec));
+        assert_eq!(
+            gate.admit(60, JOB_BYTES, exec.clone()),
+            std::slice::from_ref(&exec)
+        );
         assert_eq!(gate.admit(60, FILE_BYTES, exec), []);
-        assert_eq!(gate.admit(61, FILE_BYTES, Kind::Ended), [Kind::Dropped { count: 51 }, Kind::Ended]);
+        assert_eq!(
+            gate.admit(61, FILE_BYTES, Kind::Ended),
+            [Kind::Dropped { count: 51 }, Kind::Ended]
+        );
     }
 
     #[test]

@@ -142,9 +142,24 @@ pub struct Refusal {
 impl Refusal {
     /// The same call with the same arguments, refused for the same reason.
     pub fn repeats(&self, other: &Self) -> bool {
-        let Self { who, call, number, errno, rule, arguments, count: _ } = self;
+        let Self {
+            who,
+            call,
+            number,
+            errno,
+            rule,
+            arguments,
+            count: _,
+        } = self;
         (who, call, number, errno, rule, arguments)
-            == (&other.who, &other.call, &other.number, &other.errno, &other.rule, &other.arguments)
+            == (
+                &other.who,
+                &other.call,
+                &other.number,
+                &other.errno,
+                &other.rule,
+                &other.arguments,
+            )
     }
 }
 
@@ -180,6 +195,15 @@ pub enum Status {
     NotStarted(i32),
 }
 
+impl From<crate::sandbox::message::Status> for Status {
+    fn from(status: crate::sandbox::message::Status) -> Self {
+        match status {
+            crate::sandbox::message::Status::Code(code) => Self::Code(code),
+            crate::sandbox::message::Status::Signal(signal) => Self::Signal(signal),
+        }
+    }
+}
+
 /// Whose doing an event is: what bounds how many there can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -204,7 +228,10 @@ impl Kind {
             })
             .cloned()
             .collect();
-        let left_out = command[argv.len()..].iter().map(|word| word.len() as u64).sum();
+        let left_out = command[argv.len()..]
+            .iter()
+            .map(|word| word.len() as u64)
+            .sum();
         Self::Exec { id, argv, left_out }
     }
 
@@ -212,9 +239,7 @@ impl Kind {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Refused(_) | Self::OutOfMemory { .. } | Self::LogTruncated { .. } => Cause::Job,
-            Self::Exec { .. }
-            | Self::ExecEnded { .. }
-            | Self::Signal { .. } => Cause::Caller,
+            Self::Exec { .. } | Self::ExecEnded { .. } | Self::Signal { .. } => Cause::Caller,
             Self::Planned { .. }
             | Self::Started { .. }
             | Self::Degraded { .. }
@@ -245,7 +270,10 @@ mod tests {
     #[test]
     fn unknown_keys_and_kinds_are_refused() {
         let good = r#"{"seq":0,"time":"t","kind":{"started":{"pid":7}}}"#;
-        assert_eq!(serde_json::from_str::<Event>(good).unwrap().kind, Kind::Started { pid: 7 });
+        assert_eq!(
+            serde_json::from_str::<Event>(good).unwrap().kind,
+            Kind::Started { pid: 7 }
+        );
         for bad in [
             r#"{"seq":0,"time":"t","kind":{"started":{"pid":7,"x":1}}}"#,
             r#"{"seq":0,"time":"t","kind":{"started":{"pid":7}},"x":1}"#,
@@ -259,9 +287,16 @@ mod tests {
     #[test]
     fn a_long_command_line_is_cut_between_words_and_says_so() {
         let command = vec!["cc".to_owned(), "x".repeat(ARGV_BYTES), "-c".to_owned()];
-        let Kind::Exec { argv, left_out, .. } = Kind::exec(1, &command) else { panic!() };
-        assert_eq!((argv, left_out), (vec!["cc".to_owned()], ARGV_BYTES as u64 + 2));
-        let Kind::Exec { argv, left_out, .. } = Kind::exec(1, &command[..1]) else { panic!() };
+        let Kind::Exec { argv, left_out, .. } = Kind::exec(1, &command) else {
+            panic!()
+        };
+        assert_eq!(
+            (argv, left_out),
+            (vec!["cc".to_owned()], ARGV_BYTES as u64 + 2)
+        );
+        let Kind::Exec { argv, left_out, .. } = Kind::exec(1, &command[..1]) else {
+            panic!()
+        };
         assert_eq!((argv, left_out), (vec!["cc".to_owned()], 0));
     }
 }

@@ -106,7 +106,11 @@ impl Sink {
     ///
     /// # Errors
     /// The file exists, or cannot be made.
-    pub fn create(directory: BorrowedFd<'_>, plan: &[u8], per_second: u32) -> Result<Self, SinkError> {
+    pub fn create(
+        directory: BorrowedFd<'_>,
+        plan: &[u8],
+        per_second: u32,
+    ) -> Result<Self, SinkError> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
         let file = open(directory, flags).map_err(SinkError::Create)?;
         lock::take(&file).map_err(SinkError::Lock)?;
@@ -118,11 +122,18 @@ impl Sink {
     ///
     /// # Errors
     /// Another process writes it, or it does not hold together with the plan.
-    pub fn resume(directory: BorrowedFd<'_>, plan: &[u8], per_second: u32) -> Result<Self, SinkError> {
+    pub fn resume(
+        directory: BorrowedFd<'_>,
+        plan: &[u8],
+        per_second: u32,
+    ) -> Result<Self, SinkError> {
         let file = open(directory, OFlags::RDWR).map_err(SinkError::Open)?;
         lock::take(&file).map_err(SinkError::Lock)?;
         let mut bytes = read_all(&file)?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let whole = bytes
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |at| at + 1);
         if whole < bytes.len() {
             bytes.truncate(whole);
             file.set_len(whole as u64).map_err(SinkError::Write)?;
@@ -132,7 +143,14 @@ impl Sink {
     }
 
     fn over(file: File, bytes: u64, chain: Chain, per_second: u32) -> Self {
-        Self { file, bytes, torn: false, chain, gate: Gate::new(per_second, 0), clock: Instant::now() }
+        Self {
+            file,
+            bytes,
+            torn: false,
+            chain,
+            gate: Gate::new(per_second, 0),
+            clock: Instant::now(),
+        }
     }
 
     /// Hash of the plan and all that is written so far.
@@ -179,7 +197,10 @@ impl Sink {
 
     /// One line, or nothing: half a line is taken back.
     fn append(&mut self, kind: Kind) -> Result<(), SinkError> {
-        let (line, chain) = self.chain.line(time::rfc3339(wall_clock()), kind).map_err(SinkError::Encode)?;
+        let (line, chain) = self
+            .chain
+            .line(time::rfc3339(wall_clock()), kind)
+            .map_err(SinkError::Encode)?;
         self.mend().map_err(SinkError::Write)?;
         if let Err(cause) = self.file.write_all(line.as_bytes()) {
             self.torn = true;
@@ -208,7 +229,9 @@ fn open(directory: BorrowedFd<'_>, flags: OFlags) -> io::Result<File> {
 
 /// The whole log from the file's present place on.
 fn read_all(file: &File) -> Result<Vec<u8>, SinkError> {
-    read_bounded(file.as_fd()).map_err(SinkError::Read)?.ok_or(SinkError::TooLarge)
+    read_bounded(file.as_fd())
+        .map_err(SinkError::Read)?
+        .ok_or(SinkError::TooLarge)
 }
 
 /// Reads an event log; None if it is larger than one can be.
@@ -219,21 +242,25 @@ pub fn read_bounded(file: BorrowedFd<'_>) -> io::Result<Option<Vec<u8>>> {
     // Beside the admitted bytes there are the few events of the supervisor's own.
     const MOST: u64 = FILE_BYTES + (1 << 20);
     let mut bytes = Vec::new();
-    File::from(file.try_clone_to_owned()?).take(MOST + 1).read_to_end(&mut bytes)?;
+    File::from(file.try_clone_to_owned()?)
+        .take(MOST + 1)
+        .read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= MOST).then_some(bytes))
 }
 
 /// Milliseconds since 1970; a clock before that counts as 1970.
 fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Decider, Refusal};
     use crate::event::Status;
+    use crate::event::{Decider, Refusal};
     use crate::linux::syscall::Syscall;
     use rustix::fs::CWD;
     use std::os::unix::fs::PermissionsExt;
@@ -245,9 +272,18 @@ mod tests {
 
     impl Directory {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("cofferdam-sink-{}-{name}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("cofferdam-sink-{}-{name}", std::process::id()));
             std::fs::create_dir(&path).unwrap();
-            let file = File::from(openat(CWD, &path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap());
+            let file = File::from(
+                openat(
+                    CWD,
+                    &path,
+                    OFlags::DIRECTORY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .unwrap(),
+            );
             Self(path, file)
         }
 
@@ -284,12 +320,21 @@ mod tests {
         let mut sink = Sink::create(directory.1.as_fd(), PLAN, 100).unwrap();
         let start = sink.head();
         sink.record(Kind::Started { pid: 7 }).unwrap();
-        sink.record(Kind::Exited { status: Status::Code(0) }).unwrap();
+        sink.record(Kind::Exited {
+            status: Status::Code(0),
+        })
+        .unwrap();
         sink.record(Kind::Ended).unwrap();
         let verified = verify(PLAN, &directory.bytes(), Some(sink.head())).unwrap();
-        assert_eq!((verified.chain.count(), verified.chain.complete()), (3, true));
+        assert_eq!(
+            (verified.chain.count(), verified.chain.complete()),
+            (3, true)
+        );
         assert!(verify(PLAN, &directory.bytes(), Some(start)).is_err());
-        let mode = std::fs::metadata(directory.log()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(directory.log())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o600);
     }
 
@@ -350,7 +395,9 @@ mod tests {
         let mut sink = Sink::create(directory.1.as_fd(), PLAN, 100).unwrap();
         sink.record(Kind::Started { pid: 7 }).unwrap();
         drop(sink);
-        let edited = String::from_utf8(directory.bytes()).unwrap().replace("\"pid\":7", "\"pid\":8");
+        let edited = String::from_utf8(directory.bytes())
+            .unwrap()
+            .replace("\"pid\":7", "\"pid\":8");
         std::fs::write(directory.log(), edited).unwrap();
         let resumed = Sink::resume(directory.1.as_fd(), PLAN, 100);
         assert!(matches!(resumed, Err(SinkError::Broken(_))));
@@ -361,7 +408,10 @@ mod tests {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut sink = Sink::over(full, 0, Chain::new(PLAN), 100);
         let start = sink.head();
-        assert!(matches!(sink.record(Kind::Started { pid: 7 }), Err(SinkError::Write(_))));
+        assert!(matches!(
+            sink.record(Kind::Started { pid: 7 }),
+            Err(SinkError::Write(_))
+        ));
         assert_eq!(sink.head(), start);
     }
 }

@@ -36,24 +36,44 @@ impl Kind {
     /// The event in a few words, safe for a terminal.
     pub fn text(&self) -> String {
         match self {
-            Self::Planned { plan_sha256, policy } => {
-                format!("planned under policy {}, plan {plan_sha256}", one_line(policy))
+            Self::Planned {
+                plan_sha256,
+                policy,
+            } => {
+                format!(
+                    "planned under policy {}, plan {plan_sha256}",
+                    one_line(policy)
+                )
             }
             Self::Started { pid } => format!("started, init is pid {pid}"),
-            Self::Degraded { control, requested, actual } => format!(
+            Self::Degraded {
+                control,
+                requested,
+                actual,
+            } => format!(
                 "degraded: {} asked {}, got {}",
                 one_line(control),
                 one_line(requested),
                 one_line(actual)
             ),
             Self::Refused(refusal) => refused(refusal),
-            Self::Exec { id, argv, left_out: 0 } => format!("exec {id}: {}", command(argv)),
+            Self::Exec {
+                id,
+                argv,
+                left_out: 0,
+            } => format!("exec {id}: {}", command(argv)),
             Self::Exec { id, argv, left_out } => {
-                format!("exec {id}: {} and {left_out} bytes of arguments more", command(argv))
+                format!(
+                    "exec {id}: {} and {left_out} bytes of arguments more",
+                    command(argv)
+                )
             }
             Self::ExecEnded { id, status } => format!("exec {id} ended: {}", ended(*status)),
             Self::Signal { signal, by } => {
-                format!("signal {signal} sent for {}", format!("{by:?}").to_lowercase())
+                format!(
+                    "signal {signal} sent for {}",
+                    format!("{by:?}").to_lowercase()
+                )
             }
             Self::TimeLimit { seconds } => format!("time limit of {seconds} s reached"),
             Self::DiskLimit { bytes } => format!("disk limit of {bytes} bytes reached"),
@@ -69,8 +89,16 @@ impl Kind {
 }
 
 fn refused(refusal: &Refusal) -> String {
-    let arguments: Vec<String> = refusal.arguments.iter().map(|word| format!("{word:#x}")).collect();
-    let times = if refusal.count > 1 { format!(", {} times", refusal.count) } else { String::new() };
+    let arguments: Vec<String> = refusal
+        .arguments
+        .iter()
+        .map(|word| format!("{word:#x}"))
+        .collect();
+    let times = if refusal.count > 1 {
+        format!(", {} times", refusal.count)
+    } else {
+        String::new()
+    };
     format!(
         "refused {}({}) with errno {} [{}]{times}",
         refusal.call,
@@ -100,7 +128,9 @@ mod tests {
         let event = Event {
             seq: 3,
             time: "2026-01-02T03:04:05.678Z".to_owned(),
-            kind: Kind::Exited { status: Status::Signal(9) },
+            kind: Kind::Exited {
+                status: Status::Signal(9),
+            },
         };
         assert_eq!(event.text(), "2026-01-02T03:04:05.678Z  exited: signal 9");
     }

@@ -29,7 +29,10 @@ impl Filters {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (gateway, rest) = program(bytes)?;
         let (job, rest) = program(rest)?;
-        rest.is_empty().then(|| Self { gateway: gateway.to_vec(), job: job.to_vec() })
+        rest.is_empty().then(|| Self {
+            gateway: gateway.to_vec(),
+            job: job.to_vec(),
+        })
     }
 }
 
@@ -37,7 +40,11 @@ fn program(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     let whole = length > 0 && length % INSTRUCTION == 0 && length <= MOST * INSTRUCTION;
-    if whole { rest.split_at_checked(length) } else { None }
+    if whole {
+        rest.split_at_checked(length)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -46,12 +53,19 @@ mod tests {
 
     #[test]
     fn round_trip_and_every_truncation_refused() {
-        let filters = Filters { gateway: vec![1; 8], job: vec![2; 24] };
+        let filters = Filters {
+            gateway: vec![1; 8],
+            job: vec![2; 24],
+        };
         let bytes = filters.encode();
         assert_eq!(Filters::decode(&bytes), Some(filters));
         for cut in 0..bytes.len() {
             assert_eq!(Filters::decode(&bytes[..cut]), None, "cut at {cut}");
         }
-        assert_eq!(Filters::decode(&[0; 8]), None, "an empty program would allow everything");
+        assert_eq!(
+            Filters::decode(&[0; 8]),
+            None,
+            "an empty program would allow everything"
+        );
     }
 }

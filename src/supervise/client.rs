@@ -20,7 +20,12 @@ fn address(directory: &OwnedFd) -> Result<SocketAddrUnix, Errno> {
 }
 
 fn unconnected() -> Result<OwnedFd, Errno> {
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+    socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
 }
 
 /// Listens in a sandbox's directory, which is 0700.

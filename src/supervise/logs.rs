@@ -29,12 +29,18 @@ impl Log {
             | OFlags::NOFOLLOW
             | OFlags::CLOEXEC;
         let file = openat(directory, FILE, flags, Mode::from_raw_mode(0o600))?;
-        Ok(Self { file, left: limit, dropped: 0 })
+        Ok(Self {
+            file,
+            left: limit,
+            dropped: 0,
+        })
     }
 
     /// Keeps what fits; a full disk counts as dropped, since a job must not stop its supervisor.
     pub fn append(&mut self, bytes: &[u8]) {
-        let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        let fits = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         let kept = match rustix::io::write(&self.file, bytes.get(..fits).unwrap_or_default()) {
             Ok(written) => written,
             Err(_) => 0,

@@ -6,8 +6,8 @@
 pub mod client;
 pub mod control;
 pub mod logs;
-pub mod places;
 pub mod placeholders;
+pub mod places;
 pub mod pump;
 pub mod recover;
 pub mod serve;

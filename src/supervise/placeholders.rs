@@ -16,7 +16,11 @@ fn workspace(all: &Placeholders) -> Result<OwnedFd, Failed> {
     let resolve = ResolveFlags::NO_SYMLINKS;
     let fd = openat2(CWD, &all.workspace, flags, Mode::empty(), resolve).map_err(fail)?;
     let stat = rustix::fs::fstat(&fd).map_err(fail)?;
-    if (stat.st_dev, stat.st_ino) == all.inode { Ok(fd) } else { Err(fail(Errno::STALE)) }
+    if (stat.st_dev, stat.st_ino) == all.inode {
+        Ok(fd)
+    } else {
+        Err(fail(Errno::STALE))
+    }
 }
 
 /// The open parent of a relative path and its last name.

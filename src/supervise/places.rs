@@ -59,7 +59,10 @@ impl Places {
 
     fn paths(uid: u32, home: Option<&str>) -> Result<Self, PlacesError> {
         if uid == 0 {
-            return Ok(Self::below(PathBuf::from("/run/cofferdam"), Path::new("/var/lib/cofferdam")));
+            return Ok(Self::below(
+                PathBuf::from("/run/cofferdam"),
+                Path::new("/var/lib/cofferdam"),
+            ));
         }
         let data = match absolute("XDG_DATA_HOME") {
             Some(data) => data,
@@ -77,7 +80,11 @@ impl Places {
     }
 
     fn below(runtime: PathBuf, data: &Path) -> Self {
-        Self { runtime, records: data.join("sandboxes"), layers: data.join("layers") }
+        Self {
+            runtime,
+            records: data.join("sandboxes"),
+            layers: data.join("layers"),
+        }
     }
 
     /// The directory of one living sandbox.
@@ -95,7 +102,9 @@ impl Places {
 }
 
 fn absolute(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
 }
 
 fn usable(directory: &Path, uid: u32) -> bool {
@@ -106,9 +115,16 @@ fn usable(directory: &Path, uid: u32) -> bool {
 /// Makes a directory 0700 with what is missing above it, and checks that it is ours alone.
 fn make(path: &Path) -> Result<(), PlacesError> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        PlacesError::Open(path.to_owned(), Errno::from_io_error(&error).unwrap_or(Errno::IO))
-    })?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| {
+            PlacesError::Open(
+                path.to_owned(),
+                Errno::from_io_error(&error).unwrap_or(Errno::IO),
+            )
+        })?;
     open(path).map(drop)
 }
 

@@ -29,8 +29,18 @@ impl Pump {
     /// The errno of fstat(2).
     pub fn new(from: OwnedFd, to: OwnedFd) -> Result<Self, Errno> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&to)?.st_mode);
-        let chunk = if kind == FileType::RegularFile { CHUNK } else { PIPE_CHUNK };
-        Ok(Self { from: Some(from), to: Some(to), pending: Vec::new(), written: 0, chunk })
+        let chunk = if kind == FileType::RegularFile {
+            CHUNK
+        } else {
+            PIPE_CHUNK
+        };
+        Ok(Self {
+            from: Some(from),
+            to: Some(to),
+            pending: Vec::new(),
+            written: 0,
+            chunk,
+        })
     }
 
     /// What to wait for, if anything is left to do.
@@ -50,7 +60,11 @@ impl Pump {
 
     /// One read or one write; call after poll(2) said that [`Pump::interest`] is ready.
     pub fn step(&mut self) {
-        let done = if self.pending.is_empty() { self.read() } else { self.write() };
+        let done = if self.pending.is_empty() {
+            self.read()
+        } else {
+            self.write()
+        };
         match done {
             Ok(()) | Err(Errno::INTR | Errno::AGAIN) => {}
             // EIO is a terminal whose other side is closed, EPIPE a reader that went away.
@@ -59,13 +73,16 @@ impl Pump {
     }
 
     fn read(&mut self) -> Result<(), Errno> {
-        let Some(from) = &self.from else { return Ok(()) };
+        let Some(from) = &self.from else {
+            return Ok(());
+        };
         let mut buffer = [0u8; CHUNK];
         let length = rustix::io::read(from, &mut buffer[..self.chunk])?;
         if length == 0 {
             self.close();
         } else {
-            self.pending.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            self.pending
+                .extend_from_slice(buffer.get(..length).unwrap_or_default());
         }
         Ok(())
     }

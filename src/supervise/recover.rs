@@ -14,7 +14,10 @@ use rustix::fd::AsFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long to wait for a killed process to be gone.
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
 
 /// Cleans up after every supervisor that is gone; names of the sandboxes it cleaned.
 ///
@@ -61,7 +64,13 @@ fn clean(
         end(processes.gateway);
     }
     let plan = read_plan(places, &state.name);
-    undo(places, state, plan.as_ref().map(|(plan, _)| plan), helpers, false)?;
+    undo(
+        places,
+        state,
+        plan.as_ref().map(|(plan, _)| plan),
+        helpers,
+        false,
+    )?;
     if let Some((plan, bytes)) = plan {
         note(places, &plan, &bytes);
     }
@@ -71,8 +80,12 @@ fn clean(
 
 /// Kills a process that is still the one that was meant, and waits for its end.
 fn end(process: Process) {
-    let Some(pid) = Pid::from_raw(process.pid) else { return };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let Some(pid) = Pid::from_raw(process.pid) else {
+        return;
+    };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
     // Checked after the descriptor is open: from here on it cannot become another.
     if !process.lives() {
         return;
@@ -93,7 +106,9 @@ pub fn read_plan(places: &Places, name: &str) -> Option<(Plan, Vec<u8>)> {
 /// The chain goes on where the dead supervisor left it; if it cannot, that is
 /// what `verify` is there to tell.
 fn note(places: &Places, plan: &Plan, bytes: &[u8]) {
-    let Ok(records) = places::open(&places.records.join(&plan.name)) else { return };
+    let Ok(records) = places::open(&places.records.join(&plan.name)) else {
+        return;
+    };
     let resumed = Sink::resume(records.as_fd(), bytes, plan.supervise.events_per_second);
     if let Ok(mut sink) = resumed {
         for kind in [Kind::SupervisorLost, Kind::Recovered, Kind::Ended] {

@@ -4,7 +4,6 @@ use crate::event::sink::{Sink, SinkError};
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
 use crate::sandbox::launch::{self, Launch, LaunchError, Program, Running};
-use crate::sandbox::message::{JOB, Status};
 use crate::sandbox::plan::{Op, Plan};
 use crate::supervise::logs::Log;
 use crate::supervise::places::{self, Places};
@@ -80,7 +79,10 @@ impl fmt::Display for SessionError {
             Self::Launch(error) => error.fmt(out),
             Self::System(what, errno) => write!(out, "{what}: {errno}"),
             Self::Placeholder(path, errno) => {
-                write!(out, "protected path {path} cannot be held in the workspace: {errno}")
+                write!(
+                    out,
+                    "protected path {path} cannot be held in the workspace: {errno}"
+                )
             }
         }
     }
@@ -112,7 +114,11 @@ impl Session<'_> {
     }
 
     fn initial_state(&self) -> State {
-        let limited = self.plan.steps.iter().any(|step| matches!(step.op, Op::Cgroup { .. }));
+        let limited = self
+            .plan
+            .steps
+            .iter()
+            .any(|step| matches!(step.op, Op::Cgroup { .. }));
         State {
             schema: 1,
             name: self.plan.name.clone(),
@@ -122,7 +128,11 @@ impl Session<'_> {
             detached: self.detached,
             phase: Phase::Starting,
             processes: None,
-            cgroup: if limited { crate::cgroup::of(self.cgroup, &self.plan.name) } else { None },
+            cgroup: if limited {
+                crate::cgroup::of(self.cgroup, &self.plan.name)
+            } else {
+                None
+            },
             placeholders: placeholders(self.plan),
             layers: self.plan.layer_names().next().is_some(),
         }
@@ -135,19 +145,33 @@ impl Session<'_> {
         started: impl FnOnce(),
     ) -> Result<Ended, SessionError> {
         let (records, plan) = self.records()?;
-        let mut sink = Sink::create(records.as_fd(), &plan, self.plan.supervise.events_per_second)
-            .map_err(SessionError::Events)?;
+        let mut sink = Sink::create(
+            records.as_fd(),
+            &plan,
+            self.plan.supervise.events_per_second,
+        )
+        .map_err(SessionError::Events)?;
         self.note_plan(&mut sink, &plan)?;
         let result = self.launched(held, state, &records, &mut sink, started);
-        let kills = state.cgroup.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
+        let kills = state
+            .cgroup
+            .as_ref()
+            .and_then(|group| group.oom_kills().ok())
+            .unwrap_or(0);
         if kills > 0 {
-            sink.record(Kind::OutOfMemory { count: kills }).map_err(SessionError::Events)?;
+            sink.record(Kind::OutOfMemory { count: kills })
+                .map_err(SessionError::Events)?;
         }
         sink.record(end_of(&result)).map_err(SessionError::Events)?;
         sink.record(Kind::Ended).map_err(SessionError::Events)?;
         let (outcome, refusals) = result?;
         let kept = self.kept();
-        Ok(Ended { outcome, refusals, head: sink.head().to_string(), kept })
+        Ok(Ended {
+            outcome,
+            refusals,
+            head: sink.head().to_string(),
+            kept,
+        })
     }
 
     fn kept(&self) -> Option<String> {
@@ -169,9 +193,14 @@ impl Session<'_> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(&records, PLAN, flags, Mode::from_raw_mode(0o600))
             .map_err(system("write plan"))?;
-        std::fs::File::from(file).write_all(&bytes).map_err(|error| {
-            SessionError::System("write plan", Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        })?;
+        std::fs::File::from(file)
+            .write_all(&bytes)
+            .map_err(|error| {
+                SessionError::System(
+                    "write plan",
+                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
+                )
+            })?;
         Ok((records, bytes))
     }
 
@@ -181,7 +210,12 @@ impl Session<'_> {
             policy: self.plan.policy.clone(),
         };
         sink.record(planned).map_err(SessionError::Events)?;
-        for control in self.plan.controls.iter().filter(|control| control.degraded.is_some()) {
+        for control in self
+            .plan
+            .controls
+            .iter()
+            .filter(|control| control.degraded.is_some())
+        {
             sink.record(Kind::Degraded {
                 control: control.control.clone(),
                 requested: control.requested.clone(),
@@ -222,7 +256,10 @@ impl Session<'_> {
         state.processes = processes(&running);
         state.cgroup = running.cgroup.clone();
         held.write(state)?;
-        sink.record(Kind::Started { pid: running.init.pid }).map_err(SessionError::Events)?;
+        sink.record(Kind::Started {
+            pid: running.init.pid,
+        })
+        .map_err(SessionError::Events)?;
         started();
         let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
         let watch = Watch {
@@ -261,7 +298,10 @@ impl Session<'_> {
         let mut logged = Vec::new();
         let mut held_stdin = None;
         let null = open_null().map_err(system("open /dev/null"))?;
-        let copy = |fd: &OwnedFd| fd.try_clone().map_err(|_| SessionError::System("dup", Errno::MFILE));
+        let copy = |fd: &OwnedFd| {
+            fd.try_clone()
+                .map_err(|_| SessionError::System("dup", Errno::MFILE))
+        };
         let [terminal_in, terminal_out, terminal_error] = self.plan.exec.terminal;
         let input = if terminal_in {
             copy(&null)?
@@ -305,7 +345,13 @@ impl Session<'_> {
         } else {
             None
         };
-        Ok(Stdio { inside: [input, stdout, stderr], pumps, logged, held_stdin, log })
+        Ok(Stdio {
+            inside: [input, stdout, stderr],
+            pumps,
+            logged,
+            held_stdin,
+            log,
+        })
     }
 
     /// Joins the job's terminal with the caller's, or with the log.
@@ -315,14 +361,26 @@ impl Session<'_> {
         pumps: &mut Vec<Pump>,
         logged: &mut Vec<OwnedFd>,
     ) -> Result<Option<RawTerminal>, SessionError> {
-        let Some(master) = &running.terminal else { return Ok(None) };
-        let copy = || master.try_clone().map_err(|_| SessionError::System("dup", Errno::MFILE));
+        let Some(master) = &running.terminal else {
+            return Ok(None);
+        };
+        let copy = || {
+            master
+                .try_clone()
+                .map_err(|_| SessionError::System("dup", Errno::MFILE))
+        };
         if self.detached {
             logged.push(copy()?);
             return Ok(None);
         }
-        let Some(caller) = caller_terminal() else { return Ok(None) };
-        let again = || caller.try_clone().map_err(|_| SessionError::System("dup", Errno::MFILE));
+        let Some(caller) = caller_terminal() else {
+            return Ok(None);
+        };
+        let again = || {
+            caller
+                .try_clone()
+                .map_err(|_| SessionError::System("dup", Errno::MFILE))
+        };
         drop(terminal::copy_size(&caller, master));
         pumps.insert(0, Pump::new(again()?, copy()?).map_err(system("fstat"))?);
         pumps.push(Pump::new(copy()?, again()?).map_err(system("fstat"))?);
@@ -336,7 +394,13 @@ impl Session<'_> {
         mut state: State,
         result: Result<Ended, SessionError>,
     ) -> Result<Ended, SessionError> {
-        let cleaned = undo(self.places, &state, Some(self.plan), self.helpers, self.keep);
+        let cleaned = undo(
+            self.places,
+            &state,
+            Some(self.plan),
+            self.helpers,
+            self.keep,
+        );
         match &result {
             Ok(ended) if self.detached => {
                 state.phase = match ended.outcome {
@@ -359,12 +423,18 @@ impl Session<'_> {
 /// The event that tells how the job ended, or that it never began.
 fn end_of(result: &Result<(Outcome, u64), SessionError>) -> Kind {
     match result {
-        Ok((Outcome::Exited(status), _)) => Kind::Exited { status: *status },
-        Ok(_) => Kind::Exited { status: Status::Signal(libc::SIGKILL) },
-        Err(SessionError::Launch(LaunchError::Command { errno, .. })) => {
-            Kind::NotStarted { id: JOB, errno: errno.raw_os_error() }
-        }
-        Err(_) => Kind::NotStarted { id: JOB, errno: 0 },
+        Ok((Outcome::Exited(status), _)) => Kind::Exited {
+            status: (*status).into(),
+        },
+        Ok(_) => Kind::Exited {
+            status: event::Status::Signal(libc::SIGKILL),
+        },
+        Err(SessionError::Launch(LaunchError::Command { errno, .. })) => Kind::Exited {
+            status: event::Status::NotStarted(errno.raw_os_error()),
+        },
+        Err(_) => Kind::Exited {
+            status: event::Status::NotStarted(0),
+        },
     }
 }
 
@@ -391,8 +461,8 @@ pub fn undo(
     let mut result = Ok(());
     if let Some(group) = &state.cgroup {
         let removed = group.kill().and_then(|()| group.remove());
-        result = removed
-            .map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
+        result =
+            removed.map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
     }
     if let Some(made) = &state.placeholders {
         result = result.and(
@@ -416,7 +486,14 @@ pub fn undo(
 fn placeholders(plan: &Plan) -> Option<Placeholders> {
     let mut all: Option<Placeholders> = None;
     for step in &plan.steps {
-        let Op::Placeholder { source, path, directory } = &step.op else { continue };
+        let Op::Placeholder {
+            source,
+            path,
+            directory,
+        } = &step.op
+        else {
+            continue;
+        };
         let workspace = plan.sources.get(*source)?;
         all.get_or_insert_with(|| Placeholders {
             workspace: workspace.path.clone(),
@@ -451,7 +528,12 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// # Errors
 /// The errno of openat(2).
 pub fn open_null() -> Result<OwnedFd, Errno> {
-    openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+    openat(
+        CWD,
+        "/dev/null",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// A close-on-exec copy of one of our own 0–2.
@@ -468,15 +550,26 @@ pub fn own_stdio(fd: rustix::fd::BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// The errno of fstat(2).
 pub fn is_null(fd: &OwnedFd) -> Result<bool, Errno> {
     let stat = rustix::fs::fstat(fd)?;
-    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let number = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && number == (1, 3))
 }
 
 /// The first of our 0–2 that is a terminal.
 pub fn caller_terminal() -> Option<OwnedFd> {
-    let fds = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let fds = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
     let which = terminal::terminals();
-    let first = fds.into_iter().zip(which).find(|(_, terminal)| *terminal)?.0;
+    let first = fds
+        .into_iter()
+        .zip(which)
+        .find(|(_, terminal)| *terminal)?
+        .0;
     own_stdio(first).ok()
 }
 
@@ -502,7 +595,11 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     }
     aged.sort();
     let surplus = aged.len() + 1 - RECORDS;
-    for (_, name) in aged.into_iter().filter(|(_, name)| !places.sandbox(name).exists()).take(surplus) {
+    for (_, name) in aged
+        .into_iter()
+        .filter(|(_, name)| !places.sandbox(name).exists())
+        .take(surplus)
+    {
         sweep::remove_tree(all, &name)?;
     }
     Ok(())

@@ -154,7 +154,9 @@ pub struct Held {
 
 /// Now, in seconds since 1970.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 impl Process {
@@ -165,10 +167,19 @@ impl Process {
     pub fn of(pid: i32) -> Result<Self, Errno> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).map_err(|_| Errno::SRCH)?;
         // The name in parentheses may hold anything; the last one closes it.
-        let after = stat.iter().rposition(|byte| *byte == b')').ok_or(Errno::SRCH)?;
+        let after = stat
+            .iter()
+            .rposition(|byte| *byte == b')')
+            .ok_or(Errno::SRCH)?;
         let rest = String::from_utf8_lossy(stat.get(after + 1..).unwrap_or_default()).into_owned();
-        let started = rest.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
-        Ok(Self { pid, started: started.ok_or(Errno::SRCH)? })
+        let started = rest
+            .split_ascii_whitespace()
+            .nth(19)
+            .and_then(|field| field.parse().ok());
+        Ok(Self {
+            pid,
+            started: started.ok_or(Errno::SRCH)?,
+        })
     }
 
     /// Still the same process, and not a zombie's number used again.
@@ -186,8 +197,7 @@ impl Held {
         let fail = |what| move |errno| StateError::File(name.to_owned(), what, errno);
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
         let hidden = format!(".new-{}-{name}", std::process::id());
-        let directory =
-            places::subdirectory(&runtime, &hidden).map_err(fail("make directory"))?;
+        let directory = places::subdirectory(&runtime, &hidden).map_err(fail("make directory"))?;
         let lock = open_lock(&directory).map_err(fail("make lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(fail("lock"))?;
         let renamed = rustix::fs::renameat_with(
@@ -197,7 +207,10 @@ impl Held {
             name,
             RenameFlags::NOREPLACE,
         );
-        let home = Home { name: name.to_owned(), directory };
+        let home = Home {
+            name: name.to_owned(),
+            directory,
+        };
         match renamed {
             Ok(()) => Ok(Self { home, lock }),
             Err(errno) => {
@@ -237,8 +250,13 @@ impl Held {
         let fail = |what| move |errno| StateError::File(name.clone(), what, errno);
         let next = "state.json.next";
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(&self.home.directory, next, flags, Mode::from_raw_mode(0o600))
-            .map_err(fail("create"))?;
+        let file = openat(
+            &self.home.directory,
+            next,
+            flags,
+            Mode::from_raw_mode(0o600),
+        )
+        .map_err(fail("create"))?;
         std::fs::File::from(file)
             .write_all(&text)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
@@ -282,7 +300,10 @@ impl Home {
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&runtime, name, flags, Mode::empty()) {
-            Ok(directory) => Ok(Self { name: name.to_owned(), directory }),
+            Ok(directory) => Ok(Self {
+                name: name.to_owned(),
+                directory,
+            }),
             Err(Errno::NOENT) => Err(StateError::Missing(name.to_owned())),
             Err(errno) => Err(StateError::File(name.to_owned(), "open directory", errno)),
         }
@@ -312,7 +333,11 @@ impl Home {
 /// Why it is not one of ours.
 pub fn parse(text: &[u8]) -> Result<State, String> {
     let state: State = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    if state.schema == 1 { Ok(state) } else { Err(format!("schema {}", state.schema)) }
+    if state.schema == 1 {
+        Ok(state)
+    } else {
+        Err(format!("schema {}", state.schema))
+    }
 }
 
 /// Names of all sandboxes that have a directory, sorted.

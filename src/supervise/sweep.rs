@@ -33,9 +33,10 @@ pub fn remove_layers(
     let work = || remove_tree(parent, name);
     match outer {
         // One id only: every file is the caller's.
-        Some(MapWriter::Caller) | None => {
-            work().map_err(|errno| LaunchError::System { call: "remove layers", errno })
-        }
+        Some(MapWriter::Caller) | None => work().map_err(|errno| LaunchError::System {
+            call: "remove layers",
+            errno,
+        }),
         Some(MapWriter::Helpers | MapWriter::Launcher) => Outer::run(plan, helpers, work),
     }
 }

@@ -1,7 +1,7 @@
 //! [host] One sandbox from execve to its end: a single poll(2) over its sockets, pipes, processes and clients.
 
-use crate::event::{Kind, Sender};
 use crate::event::sink::Sink;
+use crate::event::{Kind, Sender};
 use crate::sandbox::launch::Running;
 use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, Status};
 use crate::sandbox::plan::{Op, Plan};
@@ -114,8 +114,11 @@ impl Watch<'_> {
     /// # Errors
     /// The errno of poll(2); the sandbox is killed then.
     pub fn run(self) -> Result<(Outcome, u64), Errno> {
-        let deadline =
-            self.plan.supervise.timeout.map(|limit| Instant::now() + Duration::from_secs(limit));
+        let deadline = self
+            .plan
+            .supervise
+            .timeout
+            .map(|limit| Instant::now() + Duration::from_secs(limit));
         let mut watching = Loop {
             watch: self,
             clients: Vec::new(),
@@ -156,8 +159,8 @@ impl Loop<'_> {
     /// Ended, reaped, and nothing left to copy.
     fn finished(&self) -> Option<Outcome> {
         let outcome = self.outcome?;
-        let copied = self.watch.pumps.iter().skip(1).all(Pump::finished)
-            && self.watch.logged.is_empty();
+        let copied =
+            self.watch.pumps.iter().skip(1).all(Pump::finished) && self.watch.logged.is_empty();
         (self.init_ended && self.gateway_ended && copied).then_some(outcome)
     }
 
@@ -171,7 +174,10 @@ impl Loop<'_> {
             all.push(input(Token::InitEnd, watch.running.init.pidfd.as_fd()));
         }
         if !self.gateway_ended {
-            all.push(input(Token::GatewayEnd, watch.running.gateway.pidfd.as_fd()));
+            all.push(input(
+                Token::GatewayEnd,
+                watch.running.gateway.pidfd.as_fd(),
+            ));
         }
         let listener = watch.running.listener.as_ref();
         all.extend(listener.map(|fd| input(Token::Listener, fd.as_fd())));
@@ -179,9 +185,14 @@ impl Loop<'_> {
             all.push(input(Token::Control, watch.control.as_fd()));
         }
         let clients = self.clients.iter().enumerate();
-        all.extend(clients.map(|(index, client)| input(Token::Client(index), client.socket.as_fd())));
+        all.extend(
+            clients.map(|(index, client)| input(Token::Client(index), client.socket.as_fd())),
+        );
         for (index, pump) in watch.pumps.iter().enumerate() {
-            all.extend(pump.interest().map(|(fd, flags)| (Token::Pump(index), fd, flags)));
+            all.extend(
+                pump.interest()
+                    .map(|(fd, flags)| (Token::Pump(index), fd, flags)),
+            );
         }
         let logged = watch.logged.iter().enumerate();
         all.extend(logged.map(|(index, fd)| input(Token::Logged(index), fd.as_fd())));
@@ -190,14 +201,19 @@ impl Loop<'_> {
 
     fn wait(&self) -> Result<Vec<Token>, Errno> {
         let watched = self.watched();
-        let mut fds: Vec<PollFd<'_>> =
-            watched.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        let mut fds: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
+            .collect();
         match poll(&mut fds, self.timeout().as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(errno) => return Err(errno),
         }
-        let ready = watched.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        let ready = watched
+            .iter()
+            .zip(&fds)
+            .filter(|(_, fd)| !fd.revents().is_empty());
         // Backwards, so that removing one by its index leaves the others in place.
         Ok(ready.rev().map(|((token, ..), _)| *token).collect())
     }
@@ -255,7 +271,11 @@ impl Loop<'_> {
     }
 
     fn job_ended(&mut self, outcome: Outcome) {
-        let outcome = if self.timed_out { Outcome::TimedOut } else { outcome };
+        let outcome = if self.timed_out {
+            Outcome::TimedOut
+        } else {
+            outcome
+        };
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
         }
@@ -280,7 +300,11 @@ impl Loop<'_> {
             }
         }
         self.init_ended = true;
-        let status = if exited { Status::Code(code) } else { Status::Signal(code) };
+        let status = if exited {
+            Status::Code(code)
+        } else {
+            Status::Signal(code)
+        };
         let outcome = if self.watch.plan.exec.pid1 {
             Outcome::Exited(status)
         } else {
@@ -304,7 +328,10 @@ impl Loop<'_> {
 
     fn kill_init(&self) {
         // ESRCH: it has ended already.
-        drop(rustix::process::pidfd_send_signal(&self.watch.running.init.pidfd, Signal::KILL));
+        drop(rustix::process::pidfd_send_signal(
+            &self.watch.running.init.pidfd,
+            Signal::KILL,
+        ));
     }
 
     fn kill_all(&self) {
@@ -329,7 +356,13 @@ impl Loop<'_> {
                 rustix::process::pidfd_send_signal(&self.watch.running.init.pidfd, signal)
             })
         } else {
-            self.order(&Order::Signal { id: JOB, signal: number }, &[])
+            self.order(
+                &Order::Signal {
+                    id: JOB,
+                    signal: number,
+                },
+                &[],
+            )
         };
         if sent.is_ok() {
             self.note(Kind::Signal { signal: number, by });
@@ -373,8 +406,7 @@ impl Loop<'_> {
     }
 
     fn copy_size(&self) {
-        if let (Some(terminal), Some(master)) =
-            (&self.watch.terminal, &self.watch.running.terminal)
+        if let (Some(terminal), Some(master)) = (&self.watch.terminal, &self.watch.running.terminal)
         {
             // A size is cosmetic.
             drop(terminal::copy_size(terminal, master));
@@ -382,11 +414,18 @@ impl Loop<'_> {
     }
 
     fn answer_call(&mut self) {
-        let Some(listener) = &self.watch.running.listener else { return };
-        let filter = self.watch.plan.steps.iter().find_map(|step| match &step.op {
-            Op::Seccomp { filter } => Some(filter),
-            _ => None,
-        });
+        let Some(listener) = &self.watch.running.listener else {
+            return;
+        };
+        let filter = self
+            .watch
+            .plan
+            .steps
+            .iter()
+            .find_map(|step| match &step.op {
+                Op::Seccomp { filter } => Some(filter),
+                _ => None,
+            });
         let Some(filter) = filter else { return };
         match crate::broker::serve(listener.as_fd(), filter) {
             Ok(Some(refusal)) => {
@@ -400,7 +439,9 @@ impl Loop<'_> {
     }
 
     fn copy_to_log(&mut self, index: usize) {
-        let Some(fd) = self.watch.logged.get(index) else { return };
+        let Some(fd) = self.watch.logged.get(index) else {
+            return;
+        };
         let mut buffer = [0u8; 64 << 10];
         match rustix::io::read(fd, &mut buffer) {
             Ok(0) => drop(self.watch.logged.swap_remove(index)),
@@ -418,12 +459,19 @@ impl Loop<'_> {
 
     fn accept(&mut self) {
         if let Some(socket) = client::accept(&self.watch.control) {
-            self.clients.push(Client { socket, command: None, waits: false, left: false });
+            self.clients.push(Client {
+                socket,
+                command: None,
+                waits: false,
+                left: false,
+            });
         }
     }
 
     fn hear_client(&mut self, index: usize) {
-        let Some(client) = self.clients.get(index) else { return };
+        let Some(client) = self.clients.get(index) else {
+            return;
+        };
         let mut buffer = vec![0; PACKET];
         match socket::receive(&client.socket, &mut buffer) {
             Ok(Some((length, descriptors))) => {
@@ -439,10 +487,18 @@ impl Loop<'_> {
 
     /// A command whose client has gone away has nobody to talk to.
     fn client_left(&mut self, index: usize) {
-        let Some(client) = self.clients.get_mut(index) else { return };
+        let Some(client) = self.clients.get_mut(index) else {
+            return;
+        };
         if let Some(id) = client.command.take() {
             // It may have ended already.
-            drop(self.order(&Order::Signal { id, signal: libc::SIGKILL }, &[]));
+            drop(self.order(
+                &Order::Signal {
+                    id,
+                    signal: libc::SIGKILL,
+                },
+                &[],
+            ));
         }
         if let Some(client) = self.clients.get_mut(index) {
             client.left = true;
@@ -465,13 +521,22 @@ impl Loop<'_> {
             }
             Ask::Kill => {
                 self.wait_for_end(index);
-                self.note(Kind::Signal { signal: libc::SIGKILL, by: Sender::Caller });
+                self.note(Kind::Signal {
+                    signal: libc::SIGKILL,
+                    by: Sender::Caller,
+                });
                 if self.watch.plan.exec.pid1 {
                     self.kill_all();
                 } else {
                     // The job's death is init's end and so everybody's; a job that is
                     // stuck in the kernel does not keep the rest alive.
-                    drop(self.order(&Order::Signal { id: JOB, signal: libc::SIGKILL }, &[]));
+                    drop(self.order(
+                        &Order::Signal {
+                            id: JOB,
+                            signal: libc::SIGKILL,
+                        },
+                        &[],
+                    ));
                     self.kill_at = Some(Instant::now() + Duration::from_secs(1));
                 }
             }
@@ -480,7 +545,12 @@ impl Loop<'_> {
                     head: self.watch.sink.head().to_string(),
                     commands: self.commands,
                     refusals: self.refusals,
-                    usage: self.watch.running.cgroup.as_ref().and_then(|group| group.usage().ok()),
+                    usage: self
+                        .watch
+                        .running
+                        .cgroup
+                        .as_ref()
+                        .and_then(|group| group.usage().ok()),
                 };
                 self.reply(index, &Answer::Live(live));
             }
@@ -516,19 +586,29 @@ impl Loop<'_> {
 
     fn command_ended(&mut self, id: u32, status: Status) {
         self.commands = self.commands.saturating_sub(1);
-        self.note(Kind::ExecEnded { id, status });
+        self.note(Kind::ExecEnded {
+            id,
+            status: status.into(),
+        });
         self.answer(id, &Answer::Exited(status), None);
         self.forget(id);
     }
 
     fn forget(&mut self, id: u32) {
-        for client in self.clients.iter_mut().filter(|client| client.command == Some(id)) {
+        for client in self
+            .clients
+            .iter_mut()
+            .filter(|client| client.command == Some(id))
+        {
             client.command = None;
         }
     }
 
     fn answer(&mut self, id: u32, answer: &Answer, descriptor: Option<&OwnedFd>) {
-        let client = self.clients.iter().find(|client| client.command == Some(id));
+        let client = self
+            .clients
+            .iter()
+            .find(|client| client.command == Some(id));
         if let Some(client) = client {
             // A client that went away is noticed when it is polled.
             drop(client::send(&client.socket, answer, descriptor));
@@ -556,6 +636,9 @@ impl Loop<'_> {
 
 fn readable(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().contains(PollFlags::IN)
 }

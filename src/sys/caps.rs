@@ -25,7 +25,10 @@ struct Data {
 /// # Errors
 /// The errno of capset(2) or prctl(2).
 pub fn set(set: u64) -> Result<(), Errno> {
-    let header = Header { version: VERSION_3, pid: 0 };
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
     let half = |bits: u64| Data {
         effective: bits as u32,
         permitted: bits as u32,
@@ -33,12 +36,16 @@ pub fn set(set: u64) -> Result<(), Errno> {
     };
     let data = [half(set & 0xffff_ffff), half(set >> 32)];
     // SAFETY: version 3 reads one header and two data structures.
-    check(unsafe {
-        libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr())
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })?;
     // SAFETY: PR_CAP_AMBIENT_CLEAR_ALL takes integers only.
     check(libc::c_long::from(unsafe {
-        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
     }))
     .map(drop)
 }
@@ -72,15 +79,29 @@ pub fn bound(keep: u64) -> Result<(), Errno> {
 /// The errno of prctl(2).
 pub fn keep_over_setuid() -> Result<(), Errno> {
     // SAFETY: PR_SET_KEEPCAPS takes one integer.
-    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })).map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    }))
+    .map(drop)
 }
 
 fn get() -> Result<[Data; 2], Errno> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let mut data = [Data {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
     // SAFETY: version 3 writes two data structures.
     check(unsafe {
-        libc::syscall(libc::SYS_capget, std::ptr::from_ref(&header), data.as_mut_ptr())
+        libc::syscall(
+            libc::SYS_capget,
+            std::ptr::from_ref(&header),
+            data.as_mut_ptr(),
+        )
     })?;
     Ok(data)
 }
@@ -100,17 +121,27 @@ pub fn permitted() -> Result<u64, Errno> {
 /// # Errors
 /// The errno of capget(2), capset(2) or prctl(2).
 pub fn carry_over_exec() -> Result<(), Errno> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let data = get()?.map(|half| Data { inheritable: half.permitted, ..half });
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let data = get()?.map(|half| Data {
+        inheritable: half.permitted,
+        ..half
+    });
     // SAFETY: version 3 reads one header and two data structures.
-    check(unsafe {
-        libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr())
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })?;
     let permitted = permitted()?;
     for number in (0..64u64).filter(|number| permitted >> number & 1 == 1) {
         // SAFETY: PR_CAP_AMBIENT_RAISE takes integers only.
         check(libc::c_long::from(unsafe {
-            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0)
+            libc::prctl(
+                libc::PR_CAP_AMBIENT,
+                libc::PR_CAP_AMBIENT_RAISE,
+                number,
+                0,
+                0,
+            )
         }))?;
     }
     Ok(())

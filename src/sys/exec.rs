@@ -6,7 +6,11 @@ use std::ffi::{CStr, CString};
 
 /// NULL-terminated pointers to strings that outlive them.
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain(std::iter::once(std::ptr::null()))
+        .collect()
 }
 
 /// Replaces this process by the file `path`; returns only when that failed.

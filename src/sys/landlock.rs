@@ -26,7 +26,11 @@ const RULE_PATH_BENEATH: u32 = 1;
 /// # Errors
 /// The errno of landlock_create_ruleset(2).
 pub fn create(handled_fs: u64, handled_net: u64, scoped: u64) -> Result<OwnedFd, Errno> {
-    let attr = RulesetAttr { handled_fs, handled_net, scoped };
+    let attr = RulesetAttr {
+        handled_fs,
+        handled_net,
+        scoped,
+    };
     // The kernel accepts a longer structure when the unknown rest is zero.
     // SAFETY: the size is that of the structure the kernel reads.
     let fd = check(unsafe {
@@ -46,7 +50,10 @@ pub fn create(handled_fs: u64, handled_net: u64, scoped: u64) -> Result<OwnedFd,
 /// # Errors
 /// The errno of landlock_add_rule(2).
 pub fn allow(ruleset: BorrowedFd<'_>, parent: BorrowedFd<'_>, rights: u64) -> Result<(), Errno> {
-    let rule = PathBeneath { allowed: rights, parent: parent.as_raw_fd() };
+    let rule = PathBeneath {
+        allowed: rights,
+        parent: parent.as_raw_fd(),
+    };
     // SAFETY: the rule type says which structure the kernel reads.
     check(unsafe {
         libc::syscall(
@@ -66,8 +73,6 @@ pub fn allow(ruleset: BorrowedFd<'_>, parent: BorrowedFd<'_>, rights: u64) -> Re
 /// The errno of landlock_restrict_self(2).
 pub fn restrict(ruleset: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: takes a descriptor and flags.
-    check(unsafe {
-        libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32)
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })
+        .map(drop)
 }

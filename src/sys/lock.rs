@@ -35,7 +35,11 @@ fn fcntl(file: impl AsFd, command: libc::c_int, kind: libc::c_int) -> Result<lib
     // SAFETY: the kernel reads and writes one struct flock, which is a live local of exactly that
     // type for the length of the call; the descriptor is borrowed, so it is open.
     let answer = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &raw mut lock) };
-    if answer == -1 { Err(Error::last_os_error()) } else { Ok(lock.l_type.into()) }
+    if answer == -1 {
+        Err(Error::last_os_error())
+    } else {
+        Ok(lock.l_type.into())
+    }
 }
 
 #[cfg(test)]
@@ -45,7 +49,10 @@ mod tests {
     #[test]
     fn one_opening_excludes_another_until_it_is_closed() {
         let path = std::env::temp_dir().join(format!("cofferdam-lock-{}", std::process::id()));
-        let (first, second) = (std::fs::File::create(&path).unwrap(), std::fs::File::options().append(true).open(&path).unwrap());
+        let (first, second) = (
+            std::fs::File::create(&path).unwrap(),
+            std::fs::File::options().append(true).open(&path).unwrap(),
+        );
         let reader = std::fs::File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(!is_taken(&reader).unwrap());
@@ -53,7 +60,10 @@ mod tests {
         let copy = first.try_clone().unwrap();
         drop(first);
         assert!(is_taken(&reader).unwrap());
-        assert_eq!(take(&second).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+        assert_eq!(
+            take(&second).unwrap_err().raw_os_error(),
+            Some(libc::EAGAIN)
+        );
         drop(copy);
         assert!(!is_taken(&reader).unwrap());
         take(&second).unwrap();

@@ -48,7 +48,16 @@ fn setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> Result<(
 /// # Errors
 /// The errno of mount_setattr(2).
 pub fn add_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> Result<(), Errno> {
-    setattr(mount, recursive, &MountAttr { set, clear: 0, propagation: 0, user_namespace: 0 })
+    setattr(
+        mount,
+        recursive,
+        &MountAttr {
+            set,
+            clear: 0,
+            propagation: 0,
+            user_namespace: 0,
+        },
+    )
 }
 
 /// Makes a mount and everything below it private: no event flows in or out.
@@ -56,7 +65,16 @@ pub fn add_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> Resul
 /// # Errors
 /// The errno of mount_setattr(2).
 pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), Errno> {
-    setattr(mount, true, &MountAttr { set: 0, clear: 0, propagation: PRIVATE, user_namespace: 0 })
+    setattr(
+        mount,
+        true,
+        &MountAttr {
+            set: 0,
+            clear: 0,
+            propagation: PRIVATE,
+            user_namespace: 0,
+        },
+    )
 }
 
 /// Maps the ids of a detached mount through a user namespace (5.12; needs

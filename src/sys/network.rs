@@ -10,8 +10,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 /// # Errors
 /// The errno of socket(2) or ioctl(2).
 pub fn loopback_up() -> Result<(), Errno> {
-    let socket =
-        socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     // SAFETY: ifreq is plain old data; all zeroes is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes_with_nul()) {

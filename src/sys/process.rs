@@ -7,7 +7,9 @@ use rustix::io::Errno;
 pub(super) fn check(value: libc::c_long) -> Result<libc::c_long, Errno> {
     if value < 0 {
         // SAFETY: __errno_location is always valid for the calling thread.
-        Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }))
+        Err(Errno::from_raw_os_error(unsafe {
+            *libc::__errno_location()
+        }))
     } else {
         Ok(value)
     }
@@ -48,14 +50,24 @@ pub fn clone_process(namespaces: u32, sibling: bool) -> Result<Cloned, Errno> {
     // crate is a single-threaded process, so no lock can be held by a thread
     // that does not exist in the child.
     let result = check(unsafe {
-        libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize)
+        libc::syscall(
+            libc::SYS_clone,
+            flags,
+            0usize,
+            &raw mut pidfd,
+            0usize,
+            0usize,
+        )
     })?;
     if result == 0 {
         return Ok(Cloned::Child);
     }
     // SAFETY: CLONE_PIDFD returned a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Cloned::Parent(Child { pid: result as i32, pidfd }))
+    Ok(Cloned::Parent(Child {
+        pid: result as i32,
+        pidfd,
+    }))
 }
 
 /// Ends this process at once: no destructors, no flushing.
@@ -70,7 +82,10 @@ pub fn exit_now(code: i32) -> ! {
 /// The errno of prctl(2).
 pub fn set_undumpable() -> Result<(), Errno> {
     // SAFETY: PR_SET_DUMPABLE takes one integer.
-    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })).map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0)
+    }))
+    .map(drop)
 }
 
 /// prctl(PR_SET_NO_NEW_PRIVS).
@@ -79,8 +94,10 @@ pub fn set_undumpable() -> Result<(), Errno> {
 /// The errno of prctl(2).
 pub fn set_no_new_privileges() -> Result<(), Errno> {
     // SAFETY: PR_SET_NO_NEW_PRIVS takes integers only.
-    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }))
-        .map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    }))
+    .map(drop)
 }
 
 /// prctl(PR_SET_PDEATHSIG, SIGKILL): this process dies with the thread that made it.
@@ -101,8 +118,10 @@ pub fn die_with_parent() -> Result<(), Errno> {
 /// The errno of prctl(2).
 pub fn become_subreaper() -> Result<(), Errno> {
     // SAFETY: PR_SET_CHILD_SUBREAPER takes one integer.
-    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }))
-        .map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    }))
+    .map(drop)
 }
 
 /// prctl(PR_SET_NAME): the name `ps` shows, at most 15 bytes.
@@ -111,8 +130,10 @@ pub fn become_subreaper() -> Result<(), Errno> {
 /// The errno of prctl(2).
 pub fn set_name(name: &std::ffi::CStr) -> Result<(), Errno> {
     // SAFETY: the kernel reads at most 16 bytes up to the NUL of a CStr.
-    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }))
-        .map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0)
+    }))
+    .map(drop)
 }
 
 /// keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL): a fresh, empty session keyring.
@@ -123,7 +144,11 @@ pub fn join_fresh_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring; nothing is read or written.
     check(unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>())
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<u8>(),
+        )
     })
     .map(drop)
 }
@@ -149,10 +174,14 @@ pub fn keep_only(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     let number = fd.into_raw_fd();
     if number == 3 {
         // SAFETY: sets a flag of an entry we own.
-        check(libc::c_long::from(unsafe { libc::fcntl(3, libc::F_SETFD, libc::FD_CLOEXEC) }))?;
+        check(libc::c_long::from(unsafe {
+            libc::fcntl(3, libc::F_SETFD, libc::FD_CLOEXEC)
+        }))?;
     } else {
         // SAFETY: replaces entry 3 of a process about to exec; `number` is closed below.
-        check(libc::c_long::from(unsafe { libc::dup3(number, 3, libc::O_CLOEXEC) }))?;
+        check(libc::c_long::from(unsafe {
+            libc::dup3(number, 3, libc::O_CLOEXEC)
+        }))?;
     }
     close_from(4)?;
     inherited(3)
@@ -165,7 +194,12 @@ pub fn keep_only(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: sets a flag, closes nothing.
     check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
     })
     .map(drop)
 }
@@ -179,7 +213,9 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
 /// EBADF.
 pub fn inherited(number: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: F_GETFD touches nothing but the table entry.
-    check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
+    check(libc::c_long::from(unsafe {
+        libc::fcntl(number, libc::F_GETFD)
+    }))?;
     // SAFETY: the number is open, and by this function's contract it is taken once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -219,7 +255,12 @@ fn wait_pidfd(pidfd: &OwnedFd, flags: i32) -> Result<Option<Ended>, Errno> {
     let flags = flags | libc::WEXITED | libc::__WALL;
     // SAFETY: waitid fills the siginfo_t it is given.
     check(libc::c_long::from(unsafe {
-        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &raw mut info, flags)
+        libc::waitid(
+            libc::P_PIDFD,
+            pidfd.as_raw_fd() as libc::id_t,
+            &raw mut info,
+            flags,
+        )
     }))?;
     // SAFETY: waitid of an ended child fills the SIGCHLD members; of none it leaves zeroes.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };

@@ -31,7 +31,11 @@ pub fn load(program: &[u8], listen: bool) -> Result<Option<OwnedFd>, Errno> {
         .collect();
     let length = u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?;
     let flags = if listen { FLAG_NEW_LISTENER } else { 0 };
-    match install(&instructions, length, flags | if listen { FLAG_WAIT_KILLABLE } else { 0 }) {
+    match install(
+        &instructions,
+        length,
+        flags | if listen { FLAG_WAIT_KILLABLE } else { 0 },
+    ) {
         // Before 5.19 there is no WAIT_KILLABLE_RECV: the flag only shortens waits.
         Err(Errno::INVAL) if listen => install(&instructions, length, flags),
         other => other,
@@ -43,10 +47,18 @@ fn install(
     length: u16,
     flags: u64,
 ) -> Result<Option<OwnedFd>, Errno> {
-    let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: length,
+        filter: instructions.as_ptr().cast_mut(),
+    };
     // SAFETY: `program` describes a slice that lives until the call returns; the kernel only reads it.
     let result = check(unsafe {
-        libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program)
+        libc::syscall(
+            libc::SYS_seccomp,
+            SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
     })?;
     if flags & FLAG_NEW_LISTENER == 0 {
         return Ok(None);
@@ -79,7 +91,11 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
     let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: SECCOMP_IOCTL_NOTIF_RECV writes one seccomp_notif.
     check(libc::c_long::from(unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification)
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_RECV,
+            &raw mut notification,
+        )
     }))?;
     Ok(Notification {
         id: notification.id,
@@ -95,11 +111,19 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
 /// # Errors
 /// ENOENT when the target is gone; the errno of ioctl(2).
 pub fn refuse(listener: BorrowedFd<'_>, id: u64, errno: Errno) -> Result<(), Errno> {
-    let mut response =
-        libc::seccomp_notif_resp { id, val: 0, error: -errno.raw_os_error(), flags: 0 };
+    let mut response = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: -errno.raw_os_error(),
+        flags: 0,
+    };
     // SAFETY: SECCOMP_IOCTL_NOTIF_SEND reads one seccomp_notif_resp.
     check(libc::c_long::from(unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response)
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SEND,
+            &raw mut response,
+        )
     }))
     .map(drop)
 }

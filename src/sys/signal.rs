@@ -7,12 +7,16 @@ use rustix::io::Errno;
 fn set_of(signals: &[i32]) -> Result<libc::sigset_t, Errno> {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the whole set.
-    check(libc::c_long::from(unsafe { libc::sigemptyset(set.as_mut_ptr()) }))?;
+    check(libc::c_long::from(unsafe {
+        libc::sigemptyset(set.as_mut_ptr())
+    }))?;
     // SAFETY: initialised by the line above.
     let mut set = unsafe { set.assume_init() };
     for signal in signals {
         // SAFETY: the set is initialised; bad numbers give EINVAL.
-        check(libc::c_long::from(unsafe { libc::sigaddset(&raw mut set, *signal) }))?;
+        check(libc::c_long::from(unsafe {
+            libc::sigaddset(&raw mut set, *signal)
+        }))?;
     }
     Ok(set)
 }
@@ -54,7 +58,11 @@ pub fn next(descriptor: impl AsFd) -> Result<Option<i32>, Errno> {
     let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer has the size that is passed.
     let got = unsafe {
-        libc::read(descriptor.as_fd().as_raw_fd(), info.as_mut_ptr().cast(), size)
+        libc::read(
+            descriptor.as_fd().as_raw_fd(),
+            info.as_mut_ptr().cast(),
+            size,
+        )
     };
     match check(got as libc::c_long) {
         // SAFETY: signalfd fills whole structures only.

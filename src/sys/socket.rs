@@ -18,27 +18,37 @@ pub const DESCRIPTORS: usize = 4;
 /// # Errors
 /// The errno of socketpair(2).
 pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
 }
 
 /// Sends one packet. A closed peer is EPIPE, never a signal.
 ///
 /// # Errors
 /// The errno of sendmsg(2); EMSGSIZE when there are more than [`DESCRIPTORS`].
-pub fn send(
-    socket: impl AsFd,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<(), Errno> {
+pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::MSGSIZE);
     }
     let sent = rustix::io::retry_on_intr(|| {
-        sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        sendmsg(
+            &socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
     })?;
-    if sent == bytes.len() { Ok(()) } else { Err(Errno::IO) }
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(Errno::IO)
+    }
 }
 
 /// Receives one packet of at most `buffer` bytes; None when the peer is gone.
@@ -53,7 +63,12 @@ pub fn receive(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::io::retry_on_intr(|| {
-        recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
     })?;
     let mut descriptors = Vec::new();
     for part in control.drain() {
@@ -61,7 +76,10 @@ pub fn receive(
             descriptors.extend(fds);
         }
     }
-    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if message
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
         return Err(Errno::MSGSIZE);
     }
     if message.bytes == 0 && descriptors.is_empty() {

@@ -223,7 +223,10 @@ impl Filter {
     /// How many calls it allows, allows by their arguments, and refuses by name.
     pub fn summary(&self) -> String {
         let count = |allows: bool| {
-            let groups = self.groups.iter().filter(|group| group.then.allows() == allows);
+            let groups = self
+                .groups
+                .iter()
+                .filter(|group| group.then.allows() == allows);
             groups.map(|group| group.calls.len()).sum::<usize>()
         };
         format!(

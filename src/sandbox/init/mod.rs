@@ -25,12 +25,7 @@ pub fn signals() -> Result<OwnedFd, Errno> {
 }
 
 /// Starts the job and serves until it ends. Never returns.
-pub fn serve(
-    plan: &Plan,
-    supervisor: OwnedFd,
-    signals: OwnedFd,
-    terminal: Option<OwnedFd>,
-) -> ! {
+pub fn serve(plan: &Plan, supervisor: OwnedFd, signals: OwnedFd, terminal: Option<OwnedFd>) -> ! {
     let command = Command {
         argv: plan.exec.argv.clone(),
         environment: plan.exec.environment.clone(),
@@ -43,8 +38,19 @@ pub fn serve(
     if plan.exec.pid1 {
         spawn::replace(&command, &rights, terminal, supervisor);
     }
-    let mut init = Init { supervisor, rights, running: BTreeMap::new() };
-    init.start(JOB, &command, Stdio { given: None, terminal });
+    let mut init = Init {
+        supervisor,
+        rights,
+        running: BTreeMap::new(),
+    };
+    init.start(
+        JOB,
+        &command,
+        Stdio {
+            given: None,
+            terminal,
+        },
+    );
     // From here on the job's own copies decide when its output ends.
     if spawn::detach_stdio().is_err() {
         exit_now(125);
@@ -56,9 +62,9 @@ fn rights(plan: &Plan) -> Rights {
     plan.steps
         .iter()
         .find_map(|step| match &step.op {
-            Op::Capabilities { job, .. } => {
-                Some(Rights { job: job.iter().fold(0, |bits, cap| bits | cap.bit()) })
-            }
+            Op::Capabilities { job, .. } => Some(Rights {
+                job: job.iter().fold(0, |bits, cap| bits | cap.bit()),
+            }),
             _ => None,
         })
         .unwrap_or(Rights { job: 0 })
@@ -97,7 +103,9 @@ impl Init {
     fn reap(&mut self, signals: &OwnedFd) {
         while let Ok(Some(_)) = signal::next(signals) {}
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            let Some(id) = self.running.remove(&pid.as_raw_pid()) else { continue };
+            let Some(id) = self.running.remove(&pid.as_raw_pid()) else {
+                continue;
+            };
             let status = match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Status::Code(code),
                 (None, signal) => Status::Signal(signal.unwrap_or(libc::SIGKILL)),
@@ -136,7 +144,14 @@ impl Init {
         } else {
             None
         };
-        self.start(id, command, Stdio { given: Some(given), terminal });
+        self.start(
+            id,
+            command,
+            Stdio {
+                given: Some(given),
+                terminal,
+            },
+        );
     }
 
     fn start(&mut self, id: u32, command: &Command, stdio: Stdio) {
@@ -146,7 +161,11 @@ impl Init {
                 self.say(&Report::Started { id });
             }
             Err((what, errno)) => {
-                self.say(&Report::NotStarted { id, what, errno: errno.raw_os_error() });
+                self.say(&Report::NotStarted {
+                    id,
+                    what,
+                    errno: errno.raw_os_error(),
+                });
                 if id == JOB {
                     exit_now(125);
                 }
@@ -156,14 +175,23 @@ impl Init {
 
     fn not_started(&self, id: u32, errno: Errno) {
         let what = crate::sandbox::message::Spawn::Process;
-        self.say(&Report::NotStarted { id, what, errno: errno.raw_os_error() });
+        self.say(&Report::NotStarted {
+            id,
+            what,
+            errno: errno.raw_os_error(),
+        });
     }
 
     fn forward(&self, id: u32, signal: i32) {
-        let target = self.running.iter().find(|(_, number)| **number == id).map(|(pid, _)| *pid);
-        let (Some(pid), Some(signal)) =
-            (target.and_then(Pid::from_raw), Signal::from_named_raw(signal))
-        else {
+        let target = self
+            .running
+            .iter()
+            .find(|(_, number)| **number == id)
+            .map(|(pid, _)| *pid);
+        let (Some(pid), Some(signal)) = (
+            target.and_then(Pid::from_raw),
+            Signal::from_named_raw(signal),
+        ) else {
             return;
         };
         // The command may have ended in between: its end is already on its way.

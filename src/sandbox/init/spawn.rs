@@ -28,11 +28,7 @@ pub(super) struct Stdio {
 type NotStarted = (Spawn, Errno);
 
 /// Starts a command; when this returns Ok, execve has succeeded.
-pub(super) fn spawn(
-    command: &Command,
-    rights: &Rights,
-    stdio: Stdio,
-) -> Result<i32, NotStarted> {
+pub(super) fn spawn(command: &Command, rights: &Rights, stdio: Stdio) -> Result<i32, NotStarted> {
     let strings = Strings::new(command).ok_or((Spawn::Exec, Errno::INVAL))?;
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| (Spawn::Process, errno))?;
@@ -42,7 +38,10 @@ pub(super) fn spawn(
             let ((what, errno), write) = become_command(command, &strings, rights, &stdio, write);
             if let Some(write) = write {
                 // Whether or not init hears it, this process ends.
-                drop(rustix::io::write(&write, &[what as u8, errno.raw_os_error() as u8]));
+                drop(rustix::io::write(
+                    &write,
+                    &[what as u8, errno.raw_os_error() as u8],
+                ));
             }
             exit_now(125)
         }
@@ -80,13 +79,20 @@ pub(super) fn replace(
     terminal: Option<OwnedFd>,
     supervisor: OwnedFd,
 ) -> ! {
-    let stdio = Stdio { given: None, terminal };
+    let stdio = Stdio {
+        given: None,
+        terminal,
+    };
     let ((what, errno), supervisor) = match Strings::new(command) {
         Some(strings) => become_command(command, &strings, rights, &stdio, supervisor),
         None => ((Spawn::Exec, Errno::INVAL), Some(supervisor)),
     };
     if let Some(supervisor) = supervisor {
-        let report = Report::NotStarted { id: JOB, what, errno: errno.raw_os_error() };
+        let report = Report::NotStarted {
+            id: JOB,
+            what,
+            errno: errno.raw_os_error(),
+        };
         drop(crate::sandbox::stage::say(&supervisor, &report, None));
     }
     exit_now(125)
@@ -102,7 +108,12 @@ pub(super) fn new_terminal() -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// Replaces init's own 0–2 by /dev/null.
 pub(super) fn detach_stdio() -> Result<(), Errno> {
-    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let null = openat(
+        CWD,
+        "/dev/null",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     onto_stdio([&null, &null, &null])
 }
 
@@ -122,7 +133,11 @@ struct Strings {
 
 impl Strings {
     fn new(command: &Command) -> Option<Self> {
-        let argv = command.argv.iter().map(|arg| CString::new(arg.as_str()).ok()).collect::<Option<Vec<_>>>()?;
+        let argv = command
+            .argv
+            .iter()
+            .map(|arg| CString::new(arg.as_str()).ok())
+            .collect::<Option<Vec<_>>>()?;
         let environment = command
             .environment
             .iter()
@@ -141,7 +156,11 @@ impl Strings {
                 .map(|directory| CString::new(format!("{directory}/{name}")).ok())
                 .collect::<Option<_>>()?
         };
-        Some(Self { argv, environment, files })
+        Some(Self {
+            argv,
+            environment,
+            files,
+        })
     }
 }
 
@@ -178,7 +197,9 @@ fn take_stdio(stdio: &Stdio, which: [bool; 3]) -> Result<(), Errno> {
     if let Some([input, output, error]) = &stdio.given {
         onto_stdio([input, output, error])?;
     }
-    let Some(slave) = &stdio.terminal else { return Ok(()) };
+    let Some(slave) = &stdio.terminal else {
+        return Ok(());
+    };
     rustix::process::ioctl_tiocsctty(slave)?;
     let [input, output, error] = which;
     if input {
@@ -220,7 +241,11 @@ fn take_ids(command: &Command, rights: &Rights) -> Result<(), Errno> {
 fn enter(directory: &str) -> Result<(), Errno> {
     rustix::process::chdir(directory)?;
     let now = rustix::process::getcwd(Vec::new())?;
-    if now.to_bytes().first() == Some(&b'/') { Ok(()) } else { Err(Errno::NOENT) }
+    if now.to_bytes().first() == Some(&b'/') {
+        Ok(())
+    } else {
+        Err(Errno::NOENT)
+    }
 }
 
 /// As execvp(3) searches: the first file that is not missing decides.

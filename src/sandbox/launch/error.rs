@@ -81,8 +81,14 @@ impl LaunchError {
     /// The exit code of `run`: 126 and 127 for the command, 125 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Command { what: Spawn::Exec, errno: Errno::NOENT, .. } => 127,
-            Self::Command { what: Spawn::Exec, .. } => 126,
+            Self::Command {
+                what: Spawn::Exec,
+                errno: Errno::NOENT,
+                ..
+            } => 127,
+            Self::Command {
+                what: Spawn::Exec, ..
+            } => 126,
             _ => 125,
         }
     }
@@ -96,7 +102,11 @@ impl LaunchError {
             Self::Step { .. } | Self::Helper { .. } | Self::Cgroup(_) => {
                 Some("cofferdam doctor says what this host lacks".to_owned())
             }
-            Self::Command { what: Spawn::Exec, errno: Errno::NOENT, .. } => Some(
+            Self::Command {
+                what: Spawn::Exec,
+                errno: Errno::NOENT,
+                ..
+            } => Some(
                 "only the host's programs, the workspace and granted mounts are visible inside"
                     .to_owned(),
             ),
@@ -124,16 +134,36 @@ impl fmt::Display for LaunchError {
                     None => Ok(()),
                 }
             }
-            Self::Command { command, what: Spawn::Exec, errno: Errno::NOENT, .. } => {
+            Self::Command {
+                command,
+                what: Spawn::Exec,
+                errno: Errno::NOENT,
+                ..
+            } => {
                 write!(out, "{command}: command not found in the sandbox")
             }
-            Self::Command { command, what: Spawn::Exec, errno, .. } => {
+            Self::Command {
+                command,
+                what: Spawn::Exec,
+                errno,
+                ..
+            } => {
                 write!(out, "{command}: cannot be executed: {errno}")
             }
-            Self::Command { what: Spawn::Directory, directory, errno, .. } => {
+            Self::Command {
+                what: Spawn::Directory,
+                directory,
+                errno,
+                ..
+            } => {
                 write!(out, "{directory}: cannot be the working directory: {errno}")
             }
-            Self::Command { command, what: Spawn::Process, errno, .. } => {
+            Self::Command {
+                command,
+                what: Spawn::Process,
+                errno,
+                ..
+            } => {
                 write!(out, "{command}: cannot start a process: {errno}")
             }
             Self::Helper { program, said } => write!(out, "{program} refused the id map: {said}"),

@@ -24,10 +24,14 @@ impl Program {
         let own = std::env::current_exe()
             .map_err(|error| LaunchError::Program(format!("where am I: {error}")))?;
         let directory = own.parent().unwrap_or(Path::new("/")).to_owned();
-        let places = [directory.join(NAME), directory.join("../libexec/cofferdam").join(NAME)];
-        places.iter().find_map(|path| Self::open(path).ok()).ok_or_else(|| {
-            LaunchError::Program(format!("not found beside {}", own.display()))
-        })
+        let places = [
+            directory.join(NAME),
+            directory.join("../libexec/cofferdam").join(NAME),
+        ];
+        places
+            .iter()
+            .find_map(|path| Self::open(path).ok())
+            .ok_or_else(|| LaunchError::Program(format!("not found beside {}", own.display())))
     }
 
     /// Opens the program at this path.

@@ -19,7 +19,9 @@ pub(super) fn start(
     helpers: Option<(&str, &str)>,
 ) -> Result<Writing, LaunchError> {
     for step in &plan.steps {
-        let Op::OuterUser { uids, gids, writer } = &step.op else { continue };
+        let Op::OuterUser { uids, gids, writer } = &step.op else {
+            continue;
+        };
         return match writer {
             MapWriter::Helpers => match helpers {
                 Some((uid_helper, gid_helper)) => Ok(Writing {
@@ -34,12 +36,16 @@ pub(super) fn start(
                 write(pid, "setgroups", "deny")?;
                 write(pid, "uid_map", &crate::confine::idmap::text(uids))?;
                 write(pid, "gid_map", &crate::confine::idmap::text(gids))?;
-                Ok(Writing { helpers: Vec::new() })
+                Ok(Writing {
+                    helpers: Vec::new(),
+                })
             }
             MapWriter::Launcher => {
                 write(pid, "uid_map", &crate::confine::idmap::text(uids))?;
                 write(pid, "gid_map", &crate::confine::idmap::text(gids))?;
-                Ok(Writing { helpers: Vec::new() })
+                Ok(Writing {
+                    helpers: Vec::new(),
+                })
             }
         };
     }
@@ -86,9 +92,10 @@ impl Writing {
                         let said = said.lines().next().unwrap_or("no reason given").to_owned();
                         Err(LaunchError::Helper { program, said })
                     }
-                    Err(error) => {
-                        Err(LaunchError::Helper { program, said: error.to_string() })
-                    }
+                    Err(error) => Err(LaunchError::Helper {
+                        program,
+                        said: error.to_string(),
+                    }),
                 };
             }
         }

@@ -88,7 +88,11 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
         }
     };
     drop((gateway_end, init_end, plan_file, filters, launch.stdio));
-    let mut starting = Starting { gateway, init: None, cgroup };
+    let mut starting = Starting {
+        gateway,
+        init: None,
+        cgroup,
+    };
     match starting.follow(plan, launch.helpers, &gateway_socket, &init_socket) {
         Ok((init, terminal, listener)) => Ok(Running {
             gateway: starting.gateway,
@@ -173,7 +177,10 @@ impl Starting {
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
-    socket::pair().map_err(|errno| LaunchError::System { call: "socketpair", errno })
+    socket::pair().map_err(|errno| LaunchError::System {
+        call: "socketpair",
+        errno,
+    })
 }
 
 /// Compiles and proves both filters; unproven bytes have no way into a sandbox.
@@ -194,7 +201,11 @@ fn compile(plan: &Plan) -> Result<Filters, LaunchError> {
     let gateway = prove(&preset::gateway_filter(arch))?;
     let job = match filter {
         Some(filter) => prove(filter)?,
-        None => return Err(LaunchError::Filter("the plan has no seccomp step".to_owned())),
+        None => {
+            return Err(LaunchError::Filter(
+                "the plan has no seccomp step".to_owned(),
+            ));
+        }
     };
     Ok(Filters { gateway, job })
 }
@@ -212,21 +223,34 @@ fn hear(socket: &OwnedFd, deadline: Instant) -> Result<(Report, Vec<OwnedFd>), L
             }
         }
         Ok(None) => Err(LaunchError::Gone),
-        Err(errno) => Err(LaunchError::System { call: "recvmsg", errno }),
+        Err(errno) => Err(LaunchError::System {
+            call: "recvmsg",
+            errno,
+        }),
     }
 }
 
 fn wait_readable(sockets: &[&OwnedFd], deadline: Instant) -> Result<Vec<bool>, LaunchError> {
     loop {
-        let mut watched: Vec<PollFd<'_>> =
-            sockets.iter().map(|socket| PollFd::new(*socket, PollFlags::IN)).collect();
+        let mut watched: Vec<PollFd<'_>> = sockets
+            .iter()
+            .map(|socket| PollFd::new(*socket, PollFlags::IN))
+            .collect();
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let left = Timespec::try_from(left).unwrap_or(Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        });
         match poll(&mut watched, Some(&left)) {
             Ok(0) => return Err(LaunchError::Hung),
             Ok(_) => return Ok(watched.iter().map(|fd| !fd.revents().is_empty()).collect()),
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(LaunchError::System { call: "poll", errno }),
+            Err(errno) => {
+                return Err(LaunchError::System {
+                    call: "poll",
+                    errno,
+                });
+            }
         }
     }
 }
@@ -239,7 +263,11 @@ fn stage_process(
     deadline: Instant,
 ) -> Result<Child, LaunchError> {
     let ready = wait_readable(&[gateway, init], deadline)?;
-    let socket = if ready.first() == Some(&true) { gateway } else { init };
+    let socket = if ready.first() == Some(&true) {
+        gateway
+    } else {
+        init
+    };
     match hear(socket, deadline)?.0 {
         Report::Stage { pid } => {
             // It is our child (CLONE_PARENT) and not yet waited for, so the number is still its.
@@ -248,7 +276,10 @@ fn stage_process(
                 .and_then(|pid| {
                     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
                 })
-                .map_err(|errno| LaunchError::System { call: "pidfd_open", errno })?;
+                .map_err(|errno| LaunchError::System {
+                    call: "pidfd_open",
+                    errno,
+                })?;
             Ok(Child { pid, pidfd })
         }
         Report::Failed(failure) => Err(LaunchError::step(plan, failure)),
@@ -275,11 +306,15 @@ fn make_cgroup(
 }
 
 fn tell(socket: &OwnedFd, order: &Order) -> Result<(), LaunchError> {
-    let bytes = serde_json::to_vec(order).map_err(|error| LaunchError::Encode(error.to_string()))?;
+    let bytes =
+        serde_json::to_vec(order).map_err(|error| LaunchError::Encode(error.to_string()))?;
     match socket::send(socket.as_fd(), &bytes, &[]) {
         // The stage is gone; what it said last is still to be read.
         Ok(()) | Err(Errno::PIPE) => Ok(()),
-        Err(errno) => Err(LaunchError::System { call: "sendmsg", errno }),
+        Err(errno) => Err(LaunchError::System {
+            call: "sendmsg",
+            errno,
+        }),
     }
 }
 
@@ -296,7 +331,11 @@ fn started(
             Report::Terminal { id: JOB } => terminal = descriptors.pop(),
             Report::Listener => listener = descriptors.pop(),
             Report::Started { id: JOB } => return Ok((terminal, listener)),
-            Report::NotStarted { id: JOB, what, errno } => {
+            Report::NotStarted {
+                id: JOB,
+                what,
+                errno,
+            } => {
                 return Err(LaunchError::command(plan, what, errno));
             }
             Report::Failed(failure) => return Err(LaunchError::step(plan, failure)),

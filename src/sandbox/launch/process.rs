@@ -1,7 +1,7 @@
 //! [host] The first process: a clone in U0 that becomes the init program from sealed memory.
 
-use super::files::{Program, memory, seal};
 use super::LaunchError;
+use super::files::{Program, memory, seal};
 use crate::sandbox::fds;
 use crate::sandbox::message::{Failure, Report};
 use crate::sys::process::{Child, Cloned, clone_process, exit_now, place};
@@ -30,7 +30,10 @@ pub(super) fn start(descriptors: Descriptors<'_>) -> Result<Child, LaunchError> 
             report(descriptors.gateway, call, errno);
             exit_now(125)
         }
-        Err(errno) => Err(LaunchError::System { call: "clone of a user namespace", errno }),
+        Err(errno) => Err(LaunchError::System {
+            call: "clone of a user namespace",
+            errno,
+        }),
     }
 }
 
@@ -57,7 +60,10 @@ fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
     caps::carry_over_exec().map_err(during("capset"))?;
     let argv = [c"cofferdam-init".to_owned(), c"stage".to_owned()];
     let program = crate::sys::process::inherited(fds::SOURCES).map_err(during("fcntl"))?;
-    Err(("execveat of cofferdam-init", exec::fexecve(program.as_fd(), &argv, &[])))
+    Err((
+        "execveat of cofferdam-init",
+        exec::fexecve(program.as_fd(), &argv, &[]),
+    ))
 }
 
 /// A copy that no id of the sandbox can ever open for writing: CVE-2019-5736.
@@ -108,10 +114,15 @@ pub(super) fn run_in_outer(
     helpers: Option<(&str, &str)>,
     work: impl FnOnce() -> Result<(), Errno>,
 ) -> Result<(), LaunchError> {
-    let (mine, theirs) = socket::pair()
-        .map_err(|errno| LaunchError::System { call: "socketpair", errno })?;
+    let (mine, theirs) = socket::pair().map_err(|errno| LaunchError::System {
+        call: "socketpair",
+        errno,
+    })?;
     match clone_process(libc::CLONE_NEWUSER as u32, false) {
-        Err(errno) => Err(LaunchError::System { call: "clone of a user namespace", errno }),
+        Err(errno) => Err(LaunchError::System {
+            call: "clone of a user namespace",
+            errno,
+        }),
         Ok(Cloned::Child) => {
             drop(mine);
             let mut mapped = [0u8; 8];
@@ -131,8 +142,11 @@ pub(super) fn run_in_outer(
                 drop(socket::send(&mine, b"mapped", &[]));
             }
             drop(mine);
-            let ended = crate::sys::process::reap(&child.pidfd)
-                .map_err(|errno| LaunchError::System { call: "waitid", errno })?;
+            let ended =
+                crate::sys::process::reap(&child.pidfd).map_err(|errno| LaunchError::System {
+                    call: "waitid",
+                    errno,
+                })?;
             mapped?;
             match ended {
                 (true, 0) => Ok(()),

@@ -19,8 +19,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) -> Exec {
         || idmap::to_parent(&maps.job_gids, gid).is_none()
     {
         draft.refuse(
-            Diagnostic::error(format!("--user {uid}:{gid}: no such id in this sandbox"))
-                .with_help(format!("the ids inside are {}", idmap::describe(&maps.job_uids))),
+            Diagnostic::error(format!("--user {uid}:{gid}: no such id in this sandbox")).with_help(
+                format!("the ids inside are {}", idmap::describe(&maps.job_uids)),
+            ),
         );
     }
     Exec {
@@ -37,7 +38,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) -> Exec {
 /// The sandbox's own HOME and PATH, then what is passed, then what is set.
 /// HOME of the caller names a directory that does not exist inside.
 fn environment(draft: &Draft<'_>) -> BTreeMap<String, String> {
-    let home = if draft.request.rootfs.is_some() { "/root" } else { root::HOME };
+    let home = if draft.request.rootfs.is_some() {
+        "/root"
+    } else {
+        root::HOME
+    };
     let mut environment = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
@@ -45,12 +50,28 @@ fn environment(draft: &Draft<'_>) -> BTreeMap<String, String> {
     environment.extend(draft.request.environment.iter().cloned());
     environment.insert("HOME".to_owned(), home.to_owned());
     let set = &draft.policy.environment.set;
-    environment.extend(set.iter().map(|(name, value)| (name.clone(), value.value.clone())));
+    environment.extend(
+        set.iter()
+            .map(|(name, value)| (name.clone(), value.value.clone())),
+    );
     environment
 }
 
 fn directory(draft: &Draft<'_>) -> String {
-    let workspace = draft.request.workspace.as_ref().map(|workspace| workspace.inside.clone());
-    let fallback = if draft.request.rootfs.is_some() { "/" } else { "/workspace" };
-    draft.request.workdir.clone().or(workspace).unwrap_or_else(|| fallback.to_owned())
+    let workspace = draft
+        .request
+        .workspace
+        .as_ref()
+        .map(|workspace| workspace.inside.clone());
+    let fallback = if draft.request.rootfs.is_some() {
+        "/"
+    } else {
+        "/workspace"
+    };
+    draft
+        .request
+        .workdir
+        .clone()
+        .or(workspace)
+        .unwrap_or_else(|| fallback.to_owned())
 }

@@ -43,7 +43,10 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
         writable_workspace: writes_workspace(draft) || rw_mount,
         workspace_uid: draft.policy.ids.workspace_uid.value,
     };
-    let account = |own, range| idmap::Account { own, subordinate: draft.request.slice.or(range) };
+    let account = |own, range| idmap::Account {
+        own,
+        subordinate: draft.request.slice.or(range),
+    };
     let uid = account(facts.caller.uid, facts.subordinate.uids);
     let gid = account(facts.caller.gid, facts.subordinate.gids);
     if need_helpers(draft, mode) {
@@ -72,7 +75,12 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
             let why = draft.policy.ids.mode.origin.clone();
             let (uids, gids) = (maps.uids, maps.gids);
             let inside = uids.job.iter().map(|e| u64::from(e.count)).sum::<u64>();
-            draft.control("ids", mode.word().to_owned(), format!("{inside} inside"), &why);
+            draft.control(
+                "ids",
+                mode.word().to_owned(),
+                format!("{inside} inside"),
+                &why,
+            );
             let single = inside == 1;
             let (user, group) = if single {
                 let only = |map: &[Extent]| map.first().map_or(0, |extent| extent.inside);
@@ -123,11 +131,17 @@ fn need_helpers(draft: &mut Draft<'_>, mode: IdMode) -> bool {
         return false;
     }
     let before = draft.problems.len();
-    let user = facts.caller.name.clone().unwrap_or_else(|| facts.caller.uid.to_string());
+    let user = facts
+        .caller
+        .name
+        .clone()
+        .unwrap_or_else(|| facts.caller.uid.to_string());
     if facts.subordinate.newuidmap.is_none() || facts.subordinate.newgidmap.is_none() {
         draft.refuse(
-            Diagnostic::error("newuidmap and newgidmap are not installed, so subordinate ids cannot be mapped")
-                .with_help("sudo apt-get install uidmap; or use a policy with ids.mode = \"caller\""),
+            Diagnostic::error(
+                "newuidmap and newgidmap are not installed, so subordinate ids cannot be mapped",
+            )
+            .with_help("sudo apt-get install uidmap; or use a policy with ids.mode = \"caller\""),
         );
     }
     if facts.subordinate.uids.is_none() || facts.subordinate.gids.is_none() {
@@ -138,14 +152,20 @@ fn need_helpers(draft: &mut Draft<'_>, mode: IdMode) -> bool {
                 )),
         );
     }
-    if facts.caller.passwd_gid.is_some_and(|gid| gid != facts.caller.gid) {
+    if facts
+        .caller
+        .passwd_gid
+        .is_some_and(|gid| gid != facts.caller.gid)
+    {
         draft.refuse(
             Diagnostic::error(format!(
                 "the current group is {} but newgidmap insists on the passwd group {}",
                 facts.caller.gid,
                 facts.caller.passwd_gid.unwrap_or(0)
             ))
-            .with_help(format!("start from a shell of that group: sg or newgrp, or log in again as {user}")),
+            .with_help(format!(
+                "start from a shell of that group: sg or newgrp, or log in again as {user}"
+            )),
         );
     }
     draft.problems.len() > before

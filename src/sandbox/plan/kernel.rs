@@ -20,7 +20,10 @@ const NODES: [(&str, (u32, u32)); 6] = [
 const TERMINALS: u32 = 64;
 
 pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
-    let directory = Attributes { no_exec: true, ..Attributes::default() };
+    let directory = Attributes {
+        no_exec: true,
+        ..Attributes::default()
+    };
     draft.always(Op::Tmpfs {
         path: "/dev".to_owned(),
         size: 64 << 10,
@@ -37,8 +40,16 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
             handed: false,
             map_root: false,
         });
-        let attributes = Attributes { no_exec: true, devices: true, ..Attributes::default() };
-        draft.always(Op::Bind { source, path: path.to_owned(), attributes });
+        let attributes = Attributes {
+            no_exec: true,
+            devices: true,
+            ..Attributes::default()
+        };
+        draft.always(Op::Bind {
+            source,
+            path: path.to_owned(),
+            attributes,
+        });
     }
     for (path, target) in [
         ("/dev/fd", "/proc/self/fd"),
@@ -47,9 +58,15 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
         ("/dev/stderr", "/proc/self/fd/2"),
         ("/dev/ptmx", "pts/ptmx"),
     ] {
-        draft.always(Op::Symlink { path: path.to_owned(), target: target.to_owned() });
+        draft.always(Op::Symlink {
+            path: path.to_owned(),
+            target: target.to_owned(),
+        });
     }
-    draft.always(Op::Devpts { path: "/dev/pts".to_owned(), max: TERMINALS });
+    draft.always(Op::Devpts {
+        path: "/dev/pts".to_owned(),
+        max: TERMINALS,
+    });
     let size = draft.policy.filesystem.tmp.value;
     let share = super::limits::tmpfs_share(draft, size);
     draft.always(Op::Tmpfs {
@@ -62,20 +79,32 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
     if draft.request.terminal.contains(&true) {
         draft.step(
             Op::Terminal { owner: maps.owner },
-            Origin::Flag { name: "--tty".to_owned() },
+            Origin::Flag {
+                name: "--tty".to_owned(),
+            },
         );
     }
 }
 
 /// Fresh /proc and /sys, then what of them is hidden or read-only.
 pub(super) fn file_systems(draft: &mut Draft<'_>) {
-    draft.always(Op::Proc { path: "/proc".to_owned() });
-    draft.always(Op::Sysfs { path: "/sys".to_owned() });
+    draft.always(Op::Proc {
+        path: "/proc".to_owned(),
+    });
+    draft.always(Op::Sysfs {
+        path: "/sys".to_owned(),
+    });
     for entry in draft.facts.maskable.clone() {
-        let op = if paths::READ_ONLY.iter().any(|path| paths::matches(path.pattern, &entry.path)) {
+        let op = if paths::READ_ONLY
+            .iter()
+            .any(|path| paths::matches(path.pattern, &entry.path))
+        {
             Op::ReadOnly { path: entry.path }
         } else {
-            Op::Mask { path: entry.path, directory: entry.directory }
+            Op::Mask {
+                path: entry.path,
+                directory: entry.directory,
+            }
         };
         draft.always(op);
     }

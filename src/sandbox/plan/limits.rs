@@ -62,8 +62,10 @@ fn namespace_limits(draft: &mut Draft<'_>) {
 }
 
 fn cgroup(draft: &mut Draft<'_>) -> CgroupLimits {
-    let available: Vec<String> =
-        controllers(&draft.facts.cgroup).into_iter().map(str::to_owned).collect();
+    let available: Vec<String> = controllers(&draft.facts.cgroup)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     let has = |name: &str| available.iter().any(|controller| controller == name);
     CgroupLimits {
         memory: memory(draft, has("memory")),
@@ -77,14 +79,26 @@ fn memory(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u64> {
     let bytes = limit.value?;
     let requested = crate::policy::text::format_size(bytes);
     if by_cgroup {
-        draft.control("memory", requested, "memory cgroup".to_owned(), &limit.origin);
+        draft.control(
+            "memory",
+            requested,
+            "memory cgroup".to_owned(),
+            &limit.origin,
+        );
         return Some(bytes);
     }
     let actual = format!(
         "only files in memory are limited; {}",
         why_not(&draft.facts.cgroup, "memory")
     );
-    draft.weaker(Control::Cgroup, "memory", requested, actual, &limit.origin, FIX);
+    draft.weaker(
+        Control::Cgroup,
+        "memory",
+        requested,
+        actual,
+        &limit.origin,
+        FIX,
+    );
     None
 }
 
@@ -100,8 +114,18 @@ fn cpu(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u32> {
         let first = spread(&draft.request.name, draft.facts.cpus);
         draft.step(Op::Affinity { first, cpus }, limit.origin.clone());
     }
-    let actual = format!("pinned to whole CPUs; {}", why_not(&draft.facts.cgroup, "cpu"));
-    draft.weaker(Control::Cgroup, "cpus", requested, actual, &limit.origin, FIX);
+    let actual = format!(
+        "pinned to whole CPUs; {}",
+        why_not(&draft.facts.cgroup, "cpu")
+    );
+    draft.weaker(
+        Control::Cgroup,
+        "cpus",
+        requested,
+        actual,
+        &limit.origin,
+        FIX,
+    );
     None
 }
 
@@ -113,14 +137,19 @@ fn affinity(milli: u32, cpus: u32) -> Option<u32> {
 
 /// Sandboxes should not all sit on the first CPUs: the name decides where to begin.
 fn spread(name: &str, cpus: u32) -> u32 {
-    name.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)))
-        % cpus.max(1)
+    name.bytes().fold(0u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+    }) % cpus.max(1)
 }
 
 fn pids(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u32> {
     let limit = draft.policy.resources.pids.clone();
     let pids = limit.value?;
-    let actual = if by_cgroup { "pids cgroup" } else { "RLIMIT_NPROC of the user namespace" };
+    let actual = if by_cgroup {
+        "pids cgroup"
+    } else {
+        "RLIMIT_NPROC of the user namespace"
+    };
     draft.control("pids", pids.to_string(), actual.to_owned(), &limit.origin);
     by_cgroup.then_some(pids)
 }
@@ -130,7 +159,9 @@ fn pids(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u32> {
 /// in flight are counted together: unix(7), ETOOMANYREFS. The step comes right
 /// before U2 is made, which takes its RLIMIT_NPROC from the process making it.
 pub(super) fn rlimits(draft: &mut Draft<'_>) {
-    let nofile = (draft.facts.nofile_hard / 2).saturating_sub(1).clamp(64, 1 << 20);
+    let nofile = (draft.facts.nofile_hard / 2)
+        .saturating_sub(1)
+        .clamp(64, 1 << 20);
     let soft = nofile.min(1024);
     let mut limits = vec![
         (Rlimit::Core, 1, 1),
@@ -151,14 +182,21 @@ pub(super) fn rlimits(draft: &mut Draft<'_>) {
 }
 
 fn by_cgroup(draft: &Draft<'_>) -> Option<()> {
-    controllers(&draft.facts.cgroup).contains(&"pids").then_some(())
+    controllers(&draft.facts.cgroup)
+        .contains(&"pids")
+        .then_some(())
 }
 
 fn time_and_disk(draft: &mut Draft<'_>) {
     let timeout = draft.policy.resources.timeout.clone();
     if let Some(seconds) = timeout.value {
         let requested = crate::policy::text::format_duration(seconds);
-        draft.control("time", requested, "the supervisor's clock".to_owned(), &timeout.origin);
+        draft.control(
+            "time",
+            requested,
+            "the supervisor's clock".to_owned(),
+            &timeout.origin,
+        );
     }
     if let (Some(bytes), limit) = (
         disk(draft.policy, draft.request, draft.facts),
@@ -183,7 +221,11 @@ pub(super) fn disk(policy: &Policy, request: &Request, facts: &Facts) -> Option<
         .is_some_and(|workspace| workspace.access == crate::policy::Access::Copy);
     let layered = request.rootfs.is_some() || copies;
     let on_disk = layered && (!facts.tmpfs_user_xattr || request.keep);
-    if on_disk { policy.resources.disk.value } else { None }
+    if on_disk {
+        policy.resources.disk.value
+    } else {
+        None
+    }
 }
 
 /// By how much tmpfs sizes shrink so that all together stay within a memory
@@ -209,7 +251,13 @@ impl Share {
 /// (private directories, layers, shm) gets a quarter of the limit.
 pub(super) fn tmpfs_share(draft: &Draft<'_>, sum: u64) -> Share {
     match draft.policy.resources.memory.value {
-        Some(limit) if !draft.memory_by_cgroup() => Share { limit: limit / 4, sum },
-        _ => Share { limit: u64::MAX, sum },
+        Some(limit) if !draft.memory_by_cgroup() => Share {
+            limit: limit / 4,
+            sum,
+        },
+        _ => Share {
+            limit: u64::MAX,
+            sum,
+        },
     }
 }

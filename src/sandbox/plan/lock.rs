@@ -5,8 +5,8 @@ use super::order::Draft;
 use super::{Op, root};
 use crate::confine::landlock::{self, Access as Rights, PathRule};
 use crate::confine::seccomp::preset::{self, FilterContext};
-use crate::linux::syscall::Arch;
 use crate::linux::capability::Capability;
+use crate::linux::syscall::Arch;
 use crate::policy::words::Word;
 use crate::policy::{Access, Control};
 use crate::source::diagnostic::Diagnostic;
@@ -23,7 +23,12 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
     draft.always(Op::Keyring);
     capabilities(draft, maps);
     draft.always(Op::NoNewPrivileges);
-    draft.control("no_new_privs", "yes".to_owned(), "yes".to_owned(), &Origin::Always);
+    draft.control(
+        "no_new_privs",
+        "yes".to_owned(),
+        "yes".to_owned(),
+        &Origin::Always,
+    );
     landlock(draft);
     seccomp(draft);
 }
@@ -41,7 +46,11 @@ fn capabilities(draft: &mut Draft<'_>, maps: &Maps) {
         init.extend([Capability::SETUID, Capability::SETGID, Capability::KILL]);
     }
     let names: Vec<&str> = job.iter().map(|cap| cap.name()).collect();
-    let actual = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+    let actual = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(" ")
+    };
     let why = draft
         .policy
         .capabilities
@@ -49,7 +58,14 @@ fn capabilities(draft: &mut Draft<'_>, maps: &Maps) {
         .next()
         .map_or(Origin::Always, |grant| grant.origin.clone());
     draft.control("capabilities", actual.clone(), actual, &why);
-    draft.step(Op::Capabilities { bounding: job.clone(), job, init }, why);
+    draft.step(
+        Op::Capabilities {
+            bounding: job.clone(),
+            job,
+            init,
+        },
+        why,
+    );
 }
 
 fn landlock(draft: &mut Draft<'_>) {
@@ -80,15 +96,27 @@ fn landlock(draft: &mut Draft<'_>) {
 
 /// What is writable by its mount is writable here, and nothing else.
 fn rules(draft: &Draft<'_>) -> Vec<PathRule> {
-    let rule = |path: &str, access, directory| PathRule { path: path.to_owned(), access, directory };
-    let everything = if root::writable(draft) { Rights::ReadWrite } else { Rights::ReadExecute };
+    let rule = |path: &str, access, directory| PathRule {
+        path: path.to_owned(),
+        access,
+        directory,
+    };
+    let everything = if root::writable(draft) {
+        Rights::ReadWrite
+    } else {
+        Rights::ReadExecute
+    };
     let mut rules = vec![rule("/", everything, true)];
     for step in &draft.steps {
         match &step.op {
             Op::Tmpfs { path, .. } | Op::Overlay { path, .. } => {
                 rules.push(rule(path, Rights::ReadWrite, true));
             }
-            Op::Bind { path, attributes, source } if !attributes.read_only && !attributes.devices => {
+            Op::Bind {
+                path,
+                attributes,
+                source,
+            } if !attributes.read_only && !attributes.devices => {
                 let directory = draft.directories.contains(source);
                 rules.push(rule(path, Rights::ReadWrite, directory));
             }
@@ -110,14 +138,19 @@ fn seccomp(draft: &mut Draft<'_>) {
         || draft.request.mounts.iter().any(|mount| mount.writable);
     let Some(arch) = Arch::from_machine(&draft.facts.machine) else {
         let machine = draft.facts.machine.clone();
-        draft.refuse(Diagnostic::error(format!("no system-call table for {machine}")));
+        draft.refuse(Diagnostic::error(format!(
+            "no system-call table for {machine}"
+        )));
         return;
     };
     let context = FilterContext {
         arch,
         writable_host_dir,
         refuse_memfd: draft.policy.resources.memory.value.is_some() && !draft.memory_by_cgroup(),
-        refuse_affinity: draft.steps.iter().any(|step| matches!(step.op, Op::Affinity { .. })),
+        refuse_affinity: draft
+            .steps
+            .iter()
+            .any(|step| matches!(step.op, Op::Affinity { .. })),
         notify_available: draft.facts.seccomp.user_notify,
     };
     let profile = draft.policy.syscalls.profile.clone();
@@ -134,4 +167,3 @@ fn seccomp(draft: &mut Draft<'_>) {
         }
     }
 }
-

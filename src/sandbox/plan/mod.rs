@@ -16,8 +16,8 @@ mod workspace;
 
 pub use order::plan;
 
-use crate::confine::landlock::LandlockPlan;
 use crate::confine::idmap::Extent;
+use crate::confine::landlock::LandlockPlan;
 use crate::confine::seccomp::Filter;
 use crate::linux::capability::Capability;
 use crate::policy::Control;
@@ -64,9 +64,10 @@ impl Plan {
         };
         self.steps.iter().filter_map(move |step| {
             let source = match &step.op {
-                Op::Overlay { upper, .. } | Op::Root { root: Root::Overlay { upper, .. } } => {
-                    index(upper)?
-                }
+                Op::Overlay { upper, .. }
+                | Op::Root {
+                    root: Root::Overlay { upper, .. },
+                } => index(upper)?,
                 _ => return None,
             };
             self.sources.get(source)?.path.rsplit('/').next()
@@ -126,7 +127,11 @@ pub struct Step {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Op {
     /// Outer user namespace U0, its maps written by `writer`.
-    OuterUser { uids: Vec<Extent>, gids: Vec<Extent>, writer: MapWriter },
+    OuterUser {
+        uids: Vec<Extent>,
+        gids: Vec<Extent>,
+        writer: MapWriter,
+    },
     /// Namespaces of the sandbox, all owned by U0.
     Namespaces { kinds: Vec<Namespace> },
     /// `user.*` limits of U0, by sysctl name.
@@ -150,15 +155,35 @@ pub enum Op {
     /// Symlink below the root.
     Symlink { path: String, target: String },
     /// Mount of a source.
-    Bind { source: usize, path: String, attributes: Attributes },
+    Bind {
+        source: usize,
+        path: String,
+        attributes: Attributes,
+    },
     /// Empty placeholder in the host's workspace, removed again at the end.
-    Placeholder { source: usize, path: String, directory: bool },
+    Placeholder {
+        source: usize,
+        path: String,
+        directory: bool,
+    },
     /// Mounts a directory inside over itself, so that it cannot be renamed; optionally read-only.
     Pin { path: String, read_only: bool },
     /// tmpfs.
-    Tmpfs { path: String, size: u64, mode: u32, owner: u32, attributes: Attributes },
+    Tmpfs {
+        path: String,
+        size: u64,
+        mode: u32,
+        owner: u32,
+        attributes: Attributes,
+    },
     /// Overlay of a source with a layer that is thrown away or kept.
-    Overlay { source: usize, path: String, upper: Upper, owner: u32, attributes: Attributes },
+    Overlay {
+        source: usize,
+        path: String,
+        upper: Upper,
+        owner: u32,
+        attributes: Attributes,
+    },
     /// Fresh procfs of the sandbox's pid namespace.
     Proc { path: String },
     /// Fresh sysfs of N1, read-only.
@@ -178,11 +203,19 @@ pub enum Op {
     /// Resource limits: name, soft, hard.
     Rlimits { limits: Vec<(Rlimit, u64, u64)> },
     /// Job user namespace U2 and a locked copy of the mounts.
-    JobUser { uids: Vec<Extent>, gids: Vec<Extent>, setgroups: bool },
+    JobUser {
+        uids: Vec<Extent>,
+        gids: Vec<Extent>,
+        setgroups: bool,
+    },
     /// Fresh session keyring.
     Keyring,
     /// Capability sets of the job; init keeps `init` besides.
-    Capabilities { bounding: BTreeSet<Capability>, job: BTreeSet<Capability>, init: BTreeSet<Capability> },
+    Capabilities {
+        bounding: BTreeSet<Capability>,
+        job: BTreeSet<Capability>,
+        init: BTreeSet<Capability>,
+    },
     /// no_new_privs.
     NoNewPrivileges,
     /// Landlock domain of init and job.
@@ -228,7 +261,11 @@ pub enum Root {
     /// An empty tmpfs that the following steps fill: the host view.
     Tmpfs { size: u64 },
     /// An overlay over a source; the source is never written.
-    Overlay { source: usize, upper: Upper, owner: u32 },
+    Overlay {
+        source: usize,
+        upper: Upper,
+        owner: u32,
+    },
 }
 
 /// Where an overlay's writes go.

@@ -1,6 +1,8 @@
 //! [pure] Policy × Request × Facts → Plan: the whole order of a start, in one place.
 
-use super::{Enforcement, MapWriter, Namespace, Op, Plan, Requires, SCHEMA, Source, Step, Supervise};
+use super::{
+    Enforcement, MapWriter, Namespace, Op, Plan, Requires, SCHEMA, Source, Step, Supervise,
+};
 use super::{exec, ids, kernel, limits, lock, root, workspace};
 use crate::host::facts::{Facts, UserNamespaces};
 use crate::policy::words::Word;
@@ -75,7 +77,9 @@ impl Draft<'_> {
                 Diagnostic::error(format!(
                     "{name} {requested} ({why}) cannot be enforced on this host: {actual}"
                 ))
-                .with_help(format!("{fix}; or name it in the policy: [degrade] allow = [\"{word}\"]")),
+                .with_help(format!(
+                    "{fix}; or name it in the policy: [degrade] allow = [\"{word}\"]"
+                )),
             );
         }
         self.controls.push(Enforcement {
@@ -157,9 +161,8 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
 /// What no policy can do without.
 fn require_host(draft: &mut Draft<'_>) {
     if let Some((cause, fix)) = user_namespace_problem(draft.facts.user_namespaces) {
-        draft.refuse(
-            Diagnostic::error(format!("this host lets {cause}")).with_help(fix.to_owned()),
-        );
+        draft
+            .refuse(Diagnostic::error(format!("this host lets {cause}")).with_help(fix.to_owned()));
     }
     if !draft.facts.seccomp.filter {
         draft.refuse(
@@ -174,9 +177,10 @@ fn require_host(draft: &mut Draft<'_>) {
                 .with_help("Linux 5.12 or newer is needed; 6.1 and newer are tested"),
         );
     }
-    for (over, name) in
-        [(draft.facts.proc_overmounted, "/proc"), (draft.facts.sys_overmounted, "/sys")]
-    {
+    for (over, name) in [
+        (draft.facts.proc_overmounted, "/proc"),
+        (draft.facts.sys_overmounted, "/sys"),
+    ] {
         if over {
             draft.refuse(
                 Diagnostic::error(format!(
@@ -228,7 +232,12 @@ fn namespaces(draft: &mut Draft<'_>, maps: &ids::Maps) {
         Namespace::Cgroup,
     ];
     let network = draft.policy.network.origin.clone();
-    draft.control("network", "none".to_owned(), "own namespace, loopback only".to_owned(), &network);
+    draft.control(
+        "network",
+        "none".to_owned(),
+        "own namespace, loopback only".to_owned(),
+        &network,
+    );
     draft.always(Op::Namespaces { kinds });
     if writer != MapWriter::Caller {
         draft.always(Op::Groups);
@@ -237,7 +246,12 @@ fn namespaces(draft: &mut Draft<'_>, maps: &ids::Maps) {
 
 fn hostname(draft: &mut Draft<'_>) {
     let (name, why) = match &draft.request.hostname {
-        Some(name) => (name.clone(), Origin::Flag { name: "--hostname".to_owned() }),
+        Some(name) => (
+            name.clone(),
+            Origin::Flag {
+                name: "--hostname".to_owned(),
+            },
+        ),
         None => ("cofferdam".to_owned(), Origin::Always),
     };
     draft.step(Op::Hostname { name }, why);

@@ -12,13 +12,17 @@ impl Op {
                 crate::confine::idmap::describe(uids)
             ),
             Self::Namespaces { kinds } => {
-                let kinds: Vec<String> =
-                    kinds.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
+                let kinds: Vec<String> = kinds
+                    .iter()
+                    .map(|kind| format!("{kind:?}").to_lowercase())
+                    .collect();
                 format!("namespaces: {}", kinds.join(", "))
             }
             Self::NamespaceLimits { limits } => {
-                let limits: Vec<String> =
-                    limits.iter().map(|(name, limit)| format!("{name}={limit}")).collect();
+                let limits: Vec<String> = limits
+                    .iter()
+                    .map(|(name, limit)| format!("{name}={limit}"))
+                    .collect();
                 format!("limits of U0: {}", limits.join(", "))
             }
             Self::Cgroup { limits } => format!(
@@ -31,24 +35,39 @@ impl Op {
             Self::Affinity { first, cpus } => format!("pin to {cpus} CPUs from {first} on"),
             Self::Loopback => "bring up loopback".to_owned(),
             Self::Hostname { name } => format!("hostname {name}"),
-            Self::Root { root: Root::Tmpfs { size } } => format!("root: tmpfs of {size} bytes"),
-            Self::Root { root: Root::Overlay { source, upper, .. } } => {
+            Self::Root {
+                root: Root::Tmpfs { size },
+            } => format!("root: tmpfs of {size} bytes"),
+            Self::Root {
+                root: Root::Overlay { source, upper, .. },
+            } => {
                 format!("root: overlay of source {source}, writes to {upper:?}")
             }
             Self::Directory { path, mode, .. } => format!("directory {path} mode {mode:o}"),
             Self::File { path, .. } => format!("file {path}"),
             Self::Symlink { path, target } => format!("symlink {path} -> {target}"),
-            Self::Bind { source, path, attributes } => {
+            Self::Bind {
+                source,
+                path,
+                attributes,
+            } => {
                 format!("bind source {source} at {path}{}", attributes.words())
             }
             Self::Placeholder { path, .. } => format!("placeholder {path} in the workspace"),
             Self::Pin { path, read_only } => {
                 format!("pin {path}{}", if *read_only { " read-only" } else { "" })
             }
-            Self::Tmpfs { path, size, mode, .. } => {
+            Self::Tmpfs {
+                path, size, mode, ..
+            } => {
                 format!("tmpfs {path} of {size} bytes mode {mode:o}")
             }
-            Self::Overlay { source, path, upper, .. } => {
+            Self::Overlay {
+                source,
+                path,
+                upper,
+                ..
+            } => {
                 format!("overlay of source {source} at {path}, writes to {upper:?}")
             }
             Self::Proc { path } => format!("proc at {path}"),
@@ -73,7 +92,14 @@ impl Op {
             Self::Keyring => "fresh session keyring".to_owned(),
             Self::Capabilities { job, .. } => {
                 let names: Vec<&str> = job.iter().map(|cap| cap.name()).collect();
-                format!("capabilities: {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") })
+                format!(
+                    "capabilities: {}",
+                    if names.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        names.join(" ")
+                    }
+                )
             }
             Self::NoNewPrivileges => "no_new_privs".to_owned(),
             Self::Landlock { rules } => format!(
@@ -118,11 +144,18 @@ impl Plan {
         }
         line(&mut out, format_args!("steps"));
         for (index, step) in self.steps.iter().enumerate() {
-            line(&mut out, format_args!("  {index:>3}  {}  [{}]", step.op.summary(), step.why));
+            line(
+                &mut out,
+                format_args!("  {index:>3}  {}  [{}]", step.op.summary(), step.why),
+            );
         }
         line(&mut out, format_args!("controls"));
         for control in &self.controls {
-            let weaker = if control.degraded.is_some() { "  WEAKER" } else { "" };
+            let weaker = if control.degraded.is_some() {
+                "  WEAKER"
+            } else {
+                ""
+            };
             line(
                 &mut out,
                 format_args!(
@@ -134,7 +167,13 @@ impl Plan {
         for warning in &self.warnings {
             line(&mut out, format_args!("note   {warning}"));
         }
-        line(&mut out, format_args!("exec   {:?} in {} as {}:{}", self.exec.argv, self.exec.directory, self.exec.uid, self.exec.gid));
+        line(
+            &mut out,
+            format_args!(
+                "exec   {:?} in {} as {}:{}",
+                self.exec.argv, self.exec.directory, self.exec.uid, self.exec.gid
+            ),
+        );
         out
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
     if draft.request.rootfs.is_some() {
         rootfs(draft, maps);
     } else {
-        draft.always(Op::Root { root: Root::Tmpfs { size: ROOT_BYTES } });
+        draft.always(Op::Root {
+            root: Root::Tmpfs { size: ROOT_BYTES },
+        });
         programs(draft);
         etc(draft, maps);
     }
@@ -30,7 +32,10 @@ pub(super) fn upper(draft: &mut Draft<'_>, name: &str, size: u64, keep: bool) ->
     if draft.facts.tmpfs_user_xattr && !keep {
         return Upper::Tmpfs { size };
     }
-    let path = format!("{}/{name}", draft.request.layers.as_deref().unwrap_or("/nonexistent"));
+    let path = format!(
+        "{}/{name}",
+        draft.request.layers.as_deref().unwrap_or("/nonexistent")
+    );
     let handed = draft.facts.caller.is_root();
     let source = draft.source(Source {
         path,
@@ -44,7 +49,9 @@ pub(super) fn upper(draft: &mut Draft<'_>, name: &str, size: u64, keep: bool) ->
 }
 
 fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
-    let Some(object) = draft.request.rootfs.clone() else { return };
+    let Some(object) = draft.request.rootfs.clone() else {
+        return;
+    };
     let source = draft.source(Source {
         path: object.path,
         inode: Some((object.device, object.inode)),
@@ -57,14 +64,26 @@ fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
     let upper = upper(draft, "rootfs", size, false);
     let owner = crate::confine::idmap::to_parent(&maps.job_uids, 0).unwrap_or(0);
     let why = draft.policy.filesystem.rootfs.origin.clone();
-    draft.step(Op::Root { root: Root::Overlay { source, upper, owner } }, why);
+    draft.step(
+        Op::Root {
+            root: Root::Overlay {
+                source,
+                upper,
+                owner,
+            },
+        },
+        why,
+    );
 }
 
 /// The host's own programs, read-only; top-level symlinks as they are.
 fn programs(draft: &mut Draft<'_>) {
     for entry in draft.facts.programs.clone() {
         match entry.link {
-            Some(target) => draft.always(Op::Symlink { path: entry.path, target }),
+            Some(target) => draft.always(Op::Symlink {
+                path: entry.path,
+                target,
+            }),
             None => bind_host(draft, &entry.path),
         }
     }
@@ -79,8 +98,15 @@ fn bind_host(draft: &mut Draft<'_>, path: &str) {
         handed: false,
         map_root: false,
     });
-    let attributes = Attributes { read_only: true, ..Attributes::default() };
-    draft.always(Op::Bind { source, path: path.to_owned(), attributes });
+    let attributes = Attributes {
+        read_only: true,
+        ..Attributes::default()
+    };
+    draft.always(Op::Bind {
+        source,
+        path: path.to_owned(),
+        attributes,
+    });
 }
 
 /// Only what programs need to run at all; nothing of the host's accounts or configuration.
@@ -100,24 +126,48 @@ fn etc(draft: &mut Draft<'_>, maps: &Maps) {
     passwd.push_str("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
     groups.push_str("nogroup:x:65534:\n");
     let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
-    for (path, content) in
-        [("/etc/passwd", passwd), ("/etc/group", groups), ("/etc/nsswitch.conf", nsswitch.to_owned())]
-    {
-        draft.always(Op::File { path: path.to_owned(), content });
+    for (path, content) in [
+        ("/etc/passwd", passwd),
+        ("/etc/group", groups),
+        ("/etc/nsswitch.conf", nsswitch.to_owned()),
+    ] {
+        draft.always(Op::File {
+            path: path.to_owned(),
+            content,
+        });
     }
 }
 
 /// Names: the sandbox's own and localhost; no resolver, since there is no network.
 fn network_files(draft: &mut Draft<'_>) {
-    let name = draft.request.hostname.clone().unwrap_or_else(|| "cofferdam".to_owned());
+    let name = draft
+        .request
+        .hostname
+        .clone()
+        .unwrap_or_else(|| "cofferdam".to_owned());
     let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n");
     let why = draft.policy.network.origin.clone();
-    draft.step(Op::File { path: "/etc/hosts".to_owned(), content: hosts }, why.clone());
     draft.step(
-        Op::File { path: "/etc/resolv.conf".to_owned(), content: "# network: none\n".to_owned() },
+        Op::File {
+            path: "/etc/hosts".to_owned(),
+            content: hosts,
+        },
         why.clone(),
     );
-    draft.step(Op::File { path: "/etc/hostname".to_owned(), content: format!("{name}\n") }, why);
+    draft.step(
+        Op::File {
+            path: "/etc/resolv.conf".to_owned(),
+            content: "# network: none\n".to_owned(),
+        },
+        why.clone(),
+    );
+    draft.step(
+        Op::File {
+            path: "/etc/hostname".to_owned(),
+            content: format!("{name}\n"),
+        },
+        why,
+    );
 }
 
 /// /tmp, home, and the tmpfs grants.
@@ -132,7 +182,12 @@ fn private_directories(draft: &mut Draft<'_>, maps: &Maps) {
         list.push(("/var/tmp".to_owned(), size, 0o1777, why));
     }
     for grant in &draft.policy.filesystem.tmpfs {
-        list.push((grant.target.clone(), grant.size, 0o755, grant.origin.clone()));
+        list.push((
+            grant.target.clone(),
+            grant.size,
+            0o755,
+            grant.origin.clone(),
+        ));
     }
     let share = super::limits::tmpfs_share(draft, list.iter().map(|(_, size, ..)| *size).sum());
     for (path, size, mode, why) in list {
@@ -161,6 +216,5 @@ fn private_directories(draft: &mut Draft<'_>, maps: &Maps) {
 
 /// Whether the root is sealed read-only or is a layer the job may write.
 pub(super) fn writable(draft: &Draft<'_>) -> bool {
-    draft.request.rootfs.is_some()
-        && draft.policy.filesystem.rootfs.value == RootfsMode::Overlay
+    draft.request.rootfs.is_some() && draft.policy.filesystem.rootfs.value == RootfsMode::Overlay
 }

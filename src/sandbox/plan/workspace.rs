@@ -34,9 +34,19 @@ fn pinned(draft: &mut Draft<'_>, object: &HostObject, map_root: bool) -> usize {
 fn grants(draft: &mut Draft<'_>) {
     for mount in draft.request.mounts.clone() {
         let source = pinned(draft, &mount.object, false);
-        let attributes = Attributes { read_only: !mount.writable, ..Attributes::default() };
+        let attributes = Attributes {
+            read_only: !mount.writable,
+            ..Attributes::default()
+        };
         let why = mount.origin.clone();
-        draft.step(Op::Bind { source, path: mount.target.clone(), attributes }, why.clone());
+        draft.step(
+            Op::Bind {
+                source,
+                path: mount.target.clone(),
+                attributes,
+            },
+            why.clone(),
+        );
         mask_sockets(draft, &mount.target, &mount.sockets, &why);
     }
 }
@@ -50,18 +60,34 @@ fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
     if access == Access::Rw {
         placeholders(draft, source, workspace);
     }
-    let attributes = Attributes { read_only: access == Access::Ro, ..Attributes::default() };
+    let attributes = Attributes {
+        read_only: access == Access::Ro,
+        ..Attributes::default()
+    };
     match access {
         Access::None => draft.refuse(Diagnostic::error("the policy allows no workspace")),
         Access::Ro | Access::Rw => {
-            draft.step(Op::Bind { source, path: path.clone(), attributes }, why.clone());
+            draft.step(
+                Op::Bind {
+                    source,
+                    path: path.clone(),
+                    attributes,
+                },
+                why.clone(),
+            );
         }
         Access::Copy => {
             let keep = draft.request.keep;
             let size = draft.policy.filesystem.tmp.value;
             let upper = super::root::upper(draft, "workspace", size, keep);
             let owner = maps.owner;
-            let op = Op::Overlay { source, path: path.clone(), upper, owner, attributes };
+            let op = Op::Overlay {
+                source,
+                path: path.clone(),
+                upper,
+                owner,
+                attributes,
+            };
             draft.step(op, why.clone());
         }
     }
@@ -77,7 +103,11 @@ fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
 
 /// Components of a protected path.
 fn components(protected: &Protected) -> Vec<&str> {
-    protected.path.split('/').filter(|name| !name.is_empty()).collect()
+    protected
+        .path
+        .split('/')
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// The first missing component of each protected path is made, so that it can be
@@ -92,7 +122,11 @@ fn placeholders(draft: &mut Draft<'_>, source: usize, workspace: &Workspace) {
             if !already {
                 let directory = protected.existing + 1 < names.len();
                 draft.step(
-                    Op::Placeholder { source, path, directory },
+                    Op::Placeholder {
+                        source,
+                        path,
+                        directory,
+                    },
                     protected.origin.clone(),
                 );
             }
@@ -113,13 +147,20 @@ fn protect(draft: &mut Draft<'_>, workspace: &Workspace) {
         let names = components(protected);
         let last = (protected.existing + 1).min(names.len());
         for depth in 1..=last {
-            pins.entry(names[..depth].join("/")).or_insert_with(|| protected.origin.clone());
+            pins.entry(names[..depth].join("/"))
+                .or_insert_with(|| protected.origin.clone());
         }
     }
     // In the order of a map a directory comes before what lies below it.
     for (path, why) in pins {
         let read_only = ends.contains(&path);
-        draft.step(Op::Pin { path: format!("{}/{path}", workspace.inside), read_only }, why);
+        draft.step(
+            Op::Pin {
+                path: format!("{}/{path}", workspace.inside),
+                read_only,
+            },
+            why,
+        );
     }
 }
 
@@ -133,6 +174,12 @@ fn mask_sockets(draft: &mut Draft<'_>, below: &str, sockets: &[String], why: &Or
     for socket in sockets {
         let path = format!("{below}/{socket}");
         draft.warnings.push(format!("socket {path} is masked"));
-        draft.step(Op::Mask { path, directory: false }, why.clone());
+        draft.step(
+            Op::Mask {
+                path,
+                directory: false,
+            },
+            why.clone(),
+        );
     }
 }

@@ -65,8 +65,15 @@ fn run(
     private_mounts()?;
     let sources = open_sources(plan, handed)?;
     wait_for_go(&supervisor)?;
-    let mut build =
-        Build { plan, supervisor, outer, sources, root: None, masks: None, terminal: None };
+    let mut build = Build {
+        plan,
+        supervisor,
+        outer,
+        sources,
+        root: None,
+        masks: None,
+        terminal: None,
+    };
     for (index, step) in plan.steps.iter().enumerate() {
         build.step(&step.op).map_err(|failed| failed.at(index))?;
     }
@@ -92,10 +99,16 @@ fn open_sources(plan: &Plan, handed: Vec<OwnedFd>) -> Result<Vec<Opened>, Failed
         .iter()
         .map(|source| {
             if source.handed {
-                let fd = handed.next().ok_or(Errno::BADF).during("inherit", &source.path)?;
+                let fd = handed
+                    .next()
+                    .ok_or(Errno::BADF)
+                    .during("inherit", &source.path)?;
                 Ok(Opened { fd, detached: true })
             } else {
-                Ok(Opened { fd: mounts::open_source(source)?, detached: false })
+                Ok(Opened {
+                    fd: mounts::open_source(source)?,
+                    detached: false,
+                })
             }
         })
         .collect()
@@ -135,13 +148,29 @@ impl Build<'_> {
             }
             Op::File { path, content } => self.file(path, content),
             Op::Symlink { path, target } => self.symlink(path, target),
-            Op::Bind { source, path, attributes } => self.bind(*source, path, *attributes),
+            Op::Bind {
+                source,
+                path,
+                attributes,
+            } => self.bind(*source, path, *attributes),
             Op::Pin { path, read_only } => self.pin(path, *read_only),
-            Op::Tmpfs { path, size, mode, owner, attributes } => {
+            Op::Tmpfs {
+                path,
+                size,
+                mode,
+                owner,
+                attributes,
+            } => {
                 let mount = tmpfs(*size, *mode, *owner, *attributes)?;
                 attach(&mount, &self.below()?.directories(path)?, path)
             }
-            Op::Overlay { source, path, upper, owner, attributes } => {
+            Op::Overlay {
+                source,
+                path,
+                upper,
+                owner,
+                attributes,
+            } => {
                 let mount = self.overlay(*source, upper, *owner, *attributes)?;
                 attach(&mount, &self.below()?.directories(path)?, path)
             }
@@ -177,14 +206,14 @@ impl Build<'_> {
     }
 
     fn source(&self, index: usize) -> Result<&Opened, Failed> {
-        self.sources.get(index).ok_or(Errno::NOENT).during("find source", index.to_string())
+        self.sources
+            .get(index)
+            .ok_or(Errno::NOENT)
+            .during("find source", index.to_string())
     }
 
     /// The cgroup namespace's root is the cgroup at the time: only now are we in it.
-    fn late_namespaces(
-        &self,
-        kinds: &[crate::sandbox::plan::Namespace],
-    ) -> Result<(), Failed> {
+    fn late_namespaces(&self, kinds: &[crate::sandbox::plan::Namespace]) -> Result<(), Failed> {
         if kinds.contains(&crate::sandbox::plan::Namespace::Cgroup) {
             crate::sys::process::unshare(rustix::thread::UnshareFlags::NEWCGROUP)
                 .during("unshare", "cgroup")?;
@@ -195,9 +224,19 @@ impl Build<'_> {
     fn make_root(&mut self, root: &Root) -> Result<(), Failed> {
         let mount = match root {
             Root::Tmpfs { size } => tmpfs(*size, 0o755, 0, Attributes::default())?,
-            Root::Overlay { source, upper, owner } => {
-                self.overlay(*source, upper, *owner, Attributes { set_id: true, ..Attributes::default() })?
-            }
+            Root::Overlay {
+                source,
+                upper,
+                owner,
+            } => self.overlay(
+                *source,
+                upper,
+                *owner,
+                Attributes {
+                    set_id: true,
+                    ..Attributes::default()
+                },
+            )?,
         };
         // Over `/` of our copy of the host's tree: lookups from our root do not
         // cross it, so sources and the host's /proc stay in reach until the pivot.
@@ -240,8 +279,8 @@ impl Build<'_> {
     fn bind(&self, source: usize, path: &str, attributes: Attributes) -> Result<(), Failed> {
         let opened = self.source(source)?;
         let stat = rustix::fs::fstat(&opened.fd).during("fstat", path)?;
-        let directory = rustix::fs::FileType::from_raw_mode(stat.st_mode)
-            == rustix::fs::FileType::Directory;
+        let directory =
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
         let tree = self.tree(opened, path)?;
         restrict(&tree, attributes, path)?;
         attach(&tree, &self.below()?.mount_point(path, directory)?, path)
@@ -249,7 +288,11 @@ impl Build<'_> {
 
     fn tree(&self, opened: &Opened, name: &str) -> Result<OwnedFd, Failed> {
         if opened.detached {
-            opened.fd.try_clone().map_err(|_| Errno::MFILE).during("dup", name)
+            opened
+                .fd
+                .try_clone()
+                .map_err(|_| Errno::MFILE)
+                .during("dup", name)
         } else {
             clone_tree(&opened.fd, name)
         }
@@ -282,9 +325,10 @@ impl Build<'_> {
             &opened.fd
         };
         let layers = match upper {
-            Upper::Tmpfs { size } => {
-                attach_scratch(&tmpfs(*size, 0o700, 0, Attributes::default())?, "overlay upper")?
-            }
+            Upper::Tmpfs { size } => attach_scratch(
+                &tmpfs(*size, 0o700, 0, Attributes::default())?,
+                "overlay upper",
+            )?,
             Upper::Directory { source } => {
                 let opened = self.source(*source)?;
                 if opened.detached {
@@ -314,15 +358,27 @@ impl Build<'_> {
         read_only: bool,
         path: &str,
     ) -> Result<(), Failed> {
-        let attributes = Attributes { read_only, no_exec: true, ..Attributes::default() };
+        let attributes = Attributes {
+            read_only,
+            no_exec: true,
+            ..Attributes::default()
+        };
         let mount = mounts::new(kind, options, attributes)?;
         attach(&mount, &self.below()?.directories(path)?, path)
     }
 
     fn devpts(&self, path: &str, max: u32) -> Result<(), Failed> {
         let max = max.to_string();
-        let options = [("ptmxmode", Some("0666")), ("mode", Some("0600")), ("max", Some(max.as_str()))];
-        let attributes = Attributes { no_exec: true, devices: true, ..Attributes::default() };
+        let options = [
+            ("ptmxmode", Some("0666")),
+            ("mode", Some("0600")),
+            ("max", Some(max.as_str())),
+        ];
+        let attributes = Attributes {
+            no_exec: true,
+            devices: true,
+            ..Attributes::default()
+        };
         let mount = mounts::new("devpts", &options, attributes)?;
         attach(&mount, &self.below()?.directories(path)?, path)
     }
@@ -339,8 +395,12 @@ impl Build<'_> {
         .during("open", "/dev/pts/ptmx")?;
         let slave = terminal_peer(&master).during("TIOCGPTPEER", "/dev/pts")?;
         own(&slave, owner, 0o620, "terminal")?;
-        say(&self.supervisor, &Report::Terminal { id: JOB }, Some(&master))
-            .during("sendmsg", "terminal")?;
+        say(
+            &self.supervisor,
+            &Report::Terminal { id: JOB },
+            Some(&master),
+        )
+        .during("sendmsg", "terminal")?;
         self.terminal = Some(slave);
         Ok(())
     }
@@ -351,7 +411,14 @@ impl Build<'_> {
             Some(masks) => masks,
             None => make_masks()?,
         };
-        let tree = clone_tree(if directory { &masks.directory } else { &masks.file }, path)?;
+        let tree = clone_tree(
+            if directory {
+                &masks.directory
+            } else {
+                &masks.file
+            },
+            path,
+        )?;
         self.masks = Some(masks);
         attach(&tree, &target, path)
     }
@@ -377,11 +444,16 @@ impl Build<'_> {
 pub(crate) fn terminal_peer(master: &OwnedFd) -> Result<OwnedFd, Errno> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
     unlockpt(master)?;
-    ioctl_tiocgptpeer(master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+    ioctl_tiocgptpeer(
+        master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )
 }
 
 fn clone_fd(fd: &OwnedFd) -> Result<OwnedFd, Failed> {
-    fd.try_clone().map_err(|_| Errno::MFILE).during("dup", "layers")
+    fd.try_clone()
+        .map_err(|_| Errno::MFILE)
+        .during("dup", "layers")
 }
 
 fn layer(layers: &OwnedFd, name: &str, owner: u32, mode: u32) -> Result<OwnedFd, Failed> {
@@ -408,7 +480,10 @@ fn tmpfs(size: u64, mode: u32, owner: u32, attributes: Attributes) -> Result<Own
 }
 
 fn make_masks() -> Result<Masks, Failed> {
-    let attributes = Attributes { no_exec: true, ..Attributes::default() };
+    let attributes = Attributes {
+        no_exec: true,
+        ..Attributes::default()
+    };
     let mount = tmpfs(4096, 0o755, 0, attributes)?;
     rustix::fs::mkdirat(&mount, "directory", Mode::from_raw_mode(0o555))
         .during("mkdirat", "mask")?;
@@ -422,7 +497,10 @@ fn make_masks() -> Result<Masks, Failed> {
         rustix::fs::openat(&root, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .during("openat", "mask")
     };
-    Ok(Masks { file: open("file")?, directory: open("directory")? })
+    Ok(Masks {
+        file: open("file")?,
+        directory: open("directory")?,
+    })
 }
 
 /// SIOCSIFFLAGS through the only interface a fresh network namespace has.
@@ -434,9 +512,16 @@ fn loopback_up() -> Result<(), Failed> {
 fn pin(first: u32, cpus: u32) -> Result<(), Failed> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     let allowed = sched_getaffinity(None).during("sched_getaffinity", "")?;
-    let numbers: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let numbers: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|cpu| allowed.is_set(*cpu))
+        .collect();
     let mut set = CpuSet::new();
-    for cpu in numbers.iter().cycle().skip(first as usize).take(cpus as usize) {
+    for cpu in numbers
+        .iter()
+        .cycle()
+        .skip(first as usize)
+        .take(cpus as usize)
+    {
         set.set(*cpu);
     }
     sched_setaffinity(None, &set).during("sched_setaffinity", cpus.to_string())
@@ -454,8 +539,14 @@ fn set_limits(limits: &[(Rlimit, u64, u64)]) -> Result<(), Failed> {
             Rlimit::Rtprio => Resource::Rtprio,
             Rlimit::Nice => Resource::Nice,
         };
-        setrlimit(resource, Limits { current: Some(*soft), maximum: Some(*hard) })
-            .during("setrlimit", format!("{name:?}"))?;
+        setrlimit(
+            resource,
+            Limits {
+                current: Some(*soft),
+                maximum: Some(*hard),
+            },
+        )
+        .during("setrlimit", format!("{name:?}"))?;
     }
     Ok(())
 }

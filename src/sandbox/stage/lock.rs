@@ -3,11 +3,11 @@
 use super::build::Build;
 use super::{Context, Failed, say};
 use crate::confine::landlock::LandlockPlan;
+use crate::sandbox::fds;
 use crate::sandbox::filters::Filters;
 use crate::sandbox::init;
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Op, Plan};
-use crate::sandbox::fds;
 use crate::sys::{caps, landlock, process, seccomp, socket};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -21,7 +21,10 @@ pub(super) fn enter_job_user(build: &Build<'_>) -> Result<(), Failed> {
         .during("unshare", "job user namespace")?;
     socket::send(&build.outer, b"map", &[]).during("sendmsg", "gateway")?;
     let mut answer = [0u8; 8];
-    if socket::receive(&build.outer, &mut answer).during("recvmsg", "gateway")?.is_none() {
+    if socket::receive(&build.outer, &mut answer)
+        .during("recvmsg", "gateway")?
+        .is_none()
+    {
         process::exit_now(125);
     }
     let (uid, gid) = init_ids(build.plan);
@@ -36,8 +39,15 @@ fn init_ids(plan: &Plan) -> (rustix::fs::Uid, rustix::fs::Gid) {
         Op::JobUser { uids, .. } => uids.iter().any(|extent| extent.inside == 0),
         _ => false,
     });
-    let (uid, gid) = if has_root { (0, 0) } else { (plan.exec.uid, plan.exec.gid) };
-    (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid))
+    let (uid, gid) = if has_root {
+        (0, 0)
+    } else {
+        (plan.exec.uid, plan.exec.gid)
+    };
+    (
+        rustix::fs::Uid::from_raw(uid),
+        rustix::fs::Gid::from_raw(gid),
+    )
 }
 
 /// What the lock-down steps of a plan ask for.
@@ -85,7 +95,9 @@ pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, Failed> {
         caps::bound(locks.bounding)
             .during("prctl PR_CAPBSET_DROP", "")
             .map_err(|failed| failed.at(index))?;
-        caps::set(locks.init).during("capset", "").map_err(|failed| failed.at(index))?;
+        caps::set(locks.init)
+            .during("capset", "")
+            .map_err(|failed| failed.at(index))?;
     }
     if let Some(index) = locks.no_new_privileges {
         process::set_no_new_privileges()
@@ -131,7 +143,9 @@ fn read_filters() -> Result<Filters, Failed> {
         .read_to_end(&mut bytes)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
         .during("read", "filters")?;
-    Filters::decode(&bytes).ok_or(Errno::INVAL).during("decode", "filters")
+    Filters::decode(&bytes)
+        .ok_or(Errno::INVAL)
+        .during("decode", "filters")
 }
 
 fn load(filters: &Filters, listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {

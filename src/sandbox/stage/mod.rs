@@ -35,7 +35,12 @@ trait Context<T> {
 
 impl<T> Context<T> for Result<T, Errno> {
     fn during(self, call: &'static str, object: impl Into<String>) -> Result<T, Failed> {
-        self.map_err(|errno| Failed { step: None, call, object: object.into(), errno })
+        self.map_err(|errno| Failed {
+            step: None,
+            call,
+            object: object.into(),
+            errno,
+        })
     }
 }
 

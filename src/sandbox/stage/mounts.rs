@@ -50,8 +50,11 @@ pub(super) fn new(
 
 /// Opens a source as O_PATH and checks that it is what was looked at.
 pub(super) fn open_source(source: &Source) -> Result<OwnedFd, Failed> {
-    let resolve =
-        if source.follow { ResolveFlags::empty() } else { ResolveFlags::NO_SYMLINKS };
+    let resolve = if source.follow {
+        ResolveFlags::empty()
+    } else {
+        ResolveFlags::NO_SYMLINKS
+    };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let fd = openat2(CWD, &source.path, flags, Mode::empty(), resolve)
         .during("openat2", &source.path)?;
@@ -62,11 +65,16 @@ pub(super) fn open_source(source: &Source) -> Result<OwnedFd, Failed> {
 /// The inode behind a path may have been exchanged since the plan was made: then nothing starts.
 fn check_source(source: &Source, fd: &OwnedFd) -> Result<(), Failed> {
     let stat = rustix::fs::fstat(fd).during("fstat", &source.path)?;
-    let same = source.inode.is_none_or(|inode| inode == (stat.st_dev, stat.st_ino));
+    let same = source
+        .inode
+        .is_none_or(|inode| inode == (stat.st_dev, stat.st_ino));
     let character = source.character.is_none_or(|number| {
-        rustix::fs::FileType::from_raw_mode(stat.st_mode)
-            == rustix::fs::FileType::CharacterDevice
-            && number == (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
+            && number
+                == (
+                    rustix::fs::major(stat.st_rdev),
+                    rustix::fs::minor(stat.st_rdev),
+                )
     });
     if same && character {
         Ok(())
@@ -87,18 +95,13 @@ pub(super) fn clone_tree(fd: &OwnedFd, name: &str) -> Result<OwnedFd, Failed> {
 }
 
 /// Sets attributes on a whole detached tree.
-pub(super) fn restrict(
-    tree: &OwnedFd,
-    attributes: Attributes,
-    name: &str,
-) -> Result<(), Failed> {
+pub(super) fn restrict(tree: &OwnedFd, attributes: Attributes, name: &str) -> Result<(), Failed> {
     attr::add_attributes(tree.as_fd(), bits(attributes), true).during("mount_setattr", name)
 }
 
 /// Puts a detached mount on an open mount point.
 pub(super) fn attach(mount: &OwnedFd, point: &OwnedFd, name: &str) -> Result<(), Failed> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", point, "", flags).during("move_mount", name)
 }
 
@@ -106,10 +109,22 @@ pub(super) fn attach(mount: &OwnedFd, point: &OwnedFd, name: &str) -> Result<(),
 /// copy of its tree, which goes away with the pivot — and opens its root: an
 /// overlay's layers and the source of a bind must be attached somewhere.
 pub(super) fn attach_scratch(mount: &OwnedFd, what: &str) -> Result<OwnedFd, Failed> {
-    move_mount(mount, "", CWD, "/dev", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .during("move_mount", what)?;
-    openat2(CWD, "/dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::empty())
-        .during("openat2", what)
+    move_mount(
+        mount,
+        "",
+        CWD,
+        "/dev",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .during("move_mount", what)?;
+    openat2(
+        CWD,
+        "/dev",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::empty(),
+    )
+    .during("openat2", what)
 }
 
 /// `/proc/self/fd/N`: the only way to hand an open directory to overlayfs.
@@ -123,6 +138,11 @@ pub(super) fn own(fd: &OwnedFd, owner: u32, mode: u32, name: &str) -> Result<(),
     let gid = rustix::fs::Gid::from_raw(owner);
     rustix::fs::chownat(fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
         .during("fchownat", name)?;
-    rustix::fs::chmodat(CWD, magic(fd).as_str(), Mode::from_raw_mode(mode), AtFlags::empty())
-        .during("fchmodat", name)
+    rustix::fs::chmodat(
+        CWD,
+        magic(fd).as_str(),
+        Mode::from_raw_mode(mode),
+        AtFlags::empty(),
+    )
+    .during("fchmodat", name)
 }

@@ -2,10 +2,10 @@
 
 use super::{Context, Failed, build, say};
 use crate::confine::idmap::Extent;
+use crate::sandbox::fds;
 use crate::sandbox::gateway;
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Namespace, Op, Plan};
-use crate::sandbox::fds;
 use crate::sys::process::{self, Cloned, exit_now};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -61,7 +61,9 @@ fn read_plan() -> Result<Plan, Failed> {
         .read_to_end(&mut text)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
         .during("read", "plan")?;
-    serde_json::from_slice(&text).map_err(|_| Errno::INVAL).during("parse", "plan")
+    serde_json::from_slice(&text)
+        .map_err(|_| Errno::INVAL)
+        .during("parse", "plan")
 }
 
 /// Taken before anything else is opened, while their numbers are still theirs.
@@ -77,9 +79,9 @@ fn handed_sources(plan: &Plan) -> Result<Vec<OwnedFd>, Failed> {
 fn outer_step(op: &Op) -> Result<(), Failed> {
     match op {
         Op::Namespaces { kinds } => unshare(kinds),
-        Op::NamespaceLimits { limits } => {
-            limits.iter().try_for_each(|(name, limit)| limit_namespace(name, *limit))
-        }
+        Op::NamespaceLimits { limits } => limits
+            .iter()
+            .try_for_each(|(name, limit)| limit_namespace(name, *limit)),
         _ => Ok(()),
     }
 }
@@ -103,20 +105,33 @@ fn limit_namespace(name: &str, limit: u64) -> Result<(), Failed> {
     let path = format!("/proc/sys/user/{name}");
     let file = openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .during("open", &path)?;
-    rustix::io::write(&file, limit.to_string().as_bytes()).during("write", &path).map(drop)
+    rustix::io::write(&file, limit.to_string().as_bytes())
+        .during("write", &path)
+        .map(drop)
 }
 
 /// Waits until the stage has entered U2, writes U2's maps, and says so.
 fn map_job(plan: &Plan, stage: &OwnedFd, pid: i32) -> Result<(), Failed> {
     let mut ready = [0u8; 8];
-    if crate::sys::socket::receive(stage, &mut ready).during("recvmsg", "stage")?.is_none() {
+    if crate::sys::socket::receive(stage, &mut ready)
+        .during("recvmsg", "stage")?
+        .is_none()
+    {
         // The stage has already said why it failed.
         exit_now(125);
     }
-    let job = plan.steps.iter().enumerate().find_map(|(index, step)| match &step.op {
-        Op::JobUser { uids, gids, setgroups } => Some((index, uids, gids, *setgroups)),
-        _ => None,
-    });
+    let job = plan
+        .steps
+        .iter()
+        .enumerate()
+        .find_map(|(index, step)| match &step.op {
+            Op::JobUser {
+                uids,
+                gids,
+                setgroups,
+            } => Some((index, uids, gids, *setgroups)),
+            _ => None,
+        });
     if let Some((index, uids, gids, setgroups)) = job {
         write_maps(pid, uids, gids, setgroups).map_err(|failed| failed.at(index))?;
     }
@@ -135,5 +150,7 @@ fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failed> {
     let path = format!("/proc/{pid}/{name}");
     let file = openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .during("open", &path)?;
-    rustix::io::write(&file, text.as_bytes()).during("write", &path).map(drop)
+    rustix::io::write(&file, text.as_bytes())
+        .during("write", &path)
+        .map(drop)
 }

@@ -18,25 +18,33 @@ impl<'a> Below<'a> {
 
     /// Opens `path` as O_PATH; symlinks resolve inside the root, magic links never.
     pub(super) fn open(&self, path: &str) -> Result<OwnedFd, Failed> {
-        self.resolve(path, OFlags::PATH, ResolveFlags::empty()).during("openat2", path)
+        self.resolve(path, OFlags::PATH, ResolveFlags::empty())
+            .during("openat2", path)
     }
 
     /// As [`Below::open`], and no component may be a symlink.
     pub(super) fn open_plain(&self, path: &str) -> Result<OwnedFd, Failed> {
-        self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS).during("openat2", path)
+        self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+            .during("openat2", path)
     }
 
     fn resolve(&self, path: &str, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-        openat2(self.root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        openat2(
+            self.root.as_fd(),
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        )
     }
 
     /// Makes `path` and what is missing above it, mode 0755; returns the directory.
     pub(super) fn directories(&self, path: &str) -> Result<OwnedFd, Failed> {
         let mut done = String::new();
-        let mut directory =
-            self.resolve("/", OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
-                .during("openat2", "/")?;
+        let mut directory = self
+            .resolve("/", OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
+            .during("openat2", "/")?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             match mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -45,7 +53,11 @@ impl<'a> Below<'a> {
             done.push('/');
             done.push_str(name);
             directory = self
-                .resolve(&done, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
+                .resolve(
+                    &done,
+                    OFlags::PATH | OFlags::DIRECTORY,
+                    ResolveFlags::empty(),
+                )
                 .during("openat2", &done)?;
         }
         Ok(directory)
@@ -64,8 +76,12 @@ impl<'a> Below<'a> {
         }
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
-        match rustix::fs::openat(&parent, name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o444))
-        {
+        match rustix::fs::openat(
+            &parent,
+            name,
+            flags | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o444),
+        ) {
             Ok(_) | Err(Errno::EXIST) => self.open(path),
             Err(errno) => Err(errno).during("openat", path),
         }
