@@ -38,7 +38,11 @@ pub fn run(args: &Args, paths: &Paths) -> u8 {
 }
 
 fn answer(args: &Args, paths: &Paths) -> Result<u8, Diagnostic> {
-    let question = args.why.as_deref().map(str::parse::<Question>).transpose()?;
+    let question = args
+        .why
+        .as_deref()
+        .map(str::parse::<Question>)
+        .transpose()?;
     let records = paths.find(args.name.as_deref())?;
     let plan = records.plan()?;
     let text = match question {
@@ -46,10 +50,16 @@ fn answer(args: &Args, paths: &Paths) -> Result<u8, Diagnostic> {
         None => {
             let (events, broken) = events(&records)?;
             if let Some(broken) = broken {
-                note(&format!("the event log does not hold, what follows ends there: {broken}"));
+                note(&format!(
+                    "the event log does not hold, what follows ends there: {broken}"
+                ));
             }
             let explanation = explain(&plan, &events);
-            if args.json { line(&json!(explanation)) } else { text(&explanation) }
+            if args.json {
+                line(&json!(explanation))
+            } else {
+                text(&explanation)
+            }
         }
     };
     print(&text)?;
@@ -60,8 +70,13 @@ fn answer(args: &Args, paths: &Paths) -> Result<u8, Diagnostic> {
 fn events(records: &Records) -> Result<(Vec<Event>, Option<Broken>), Diagnostic> {
     let mut events = Vec::new();
     let chain = Chain::new(&records.plan_bytes()?);
-    let (_, broken) = walk(chain, &records.event_bytes()?, |event, _| events.push(event));
-    Ok((events, broken.filter(|broken| broken.why != Flaw::Unfinished)))
+    let (_, broken) = walk(chain, &records.event_bytes()?, |event, _| {
+        events.push(event)
+    });
+    Ok((
+        events,
+        broken.filter(|broken| broken.why != Flaw::Unfinished),
+    ))
 }
 
 fn line(value: &Value) -> String {
@@ -69,13 +84,25 @@ fn line(value: &Value) -> String {
 }
 
 fn text(explanation: &Explanation) -> String {
-    let Explanation { sandbox, policy, refusals, dropped, unobserved, degraded, residues } = explanation;
+    let Explanation {
+        sandbox,
+        policy,
+        refusals,
+        dropped,
+        unobserved,
+        degraded,
+        residues,
+    } = explanation;
     let (sandbox, policy) = (one_line(sandbox), one_line(policy));
     let times: u64 = refusals.iter().map(|refused| refused.times).sum();
-    let mut lines = vec![format!("{sandbox}, policy {policy}: {times} refusals recorded")];
+    let mut lines = vec![format!(
+        "{sandbox}, policy {policy}: {times} refusals recorded"
+    )];
     lines.extend(refusals.iter().flat_map(refusal));
     if *dropped > 0 {
-        lines.push(format!("\n{dropped} more events came too fast to be written."));
+        lines.push(format!(
+            "\n{dropped} more events came too fast to be written."
+        ));
     }
     if !degraded.is_empty() {
         lines.push("\nWeaker than the policy asks:".to_owned());
@@ -93,7 +120,15 @@ fn text(explanation: &Explanation) -> String {
 }
 
 fn refusal(refused: &Refused) -> Vec<String> {
-    let Refused { call, times, arguments, errno, reason, rule, remedy } = refused;
+    let Refused {
+        call,
+        times,
+        arguments,
+        errno,
+        reason,
+        rule,
+        remedy,
+    } = refused;
     let arguments: Vec<String> = arguments.iter().map(|word| format!("{word:#x}")).collect();
     let mut lines = vec![
         format!("\n{times} x {call}({}): {errno}", arguments.join(", ")),
@@ -107,7 +142,10 @@ fn refusal(refused: &Refused) -> Vec<String> {
 fn remedy_lines(remedy: &Remedy) -> Vec<String> {
     match remedy {
         Remedy::Policy { line, risk } => {
-            vec![format!("  allow  {}", one_line(line)), format!("  risk   {}", one_line(risk))]
+            vec![
+                format!("  allow  {}", one_line(line)),
+                format!("  risk   {}", one_line(risk)),
+            ]
         }
         Remedy::Advice(advice) => vec![format!("  try    {}", one_line(advice))],
         Remedy::None => vec!["  allow  no policy can".to_owned()],
@@ -146,9 +184,15 @@ fn path_text(answer: &PathAnswer) -> String {
     let mut lines = vec![
         format!("{}: {standing}", one_line(&answer.path)),
         format!("  why    {}", one_line(&answer.reason)),
-        format!("  rule   {}  [{}]", one_line(&answer.step), one_line(&answer.rule)),
+        format!(
+            "  rule   {}  [{}]",
+            one_line(&answer.step),
+            one_line(&answer.rule)
+        ),
     ];
-    if let (Some(rights), Standing::ReadOnly | Standing::Writable) = (&answer.landlock, answer.standing) {
+    if let (Some(rights), Standing::ReadOnly | Standing::Writable) =
+        (&answer.landlock, answer.standing)
+    {
         lines.push(format!("  and    Landlock by itself allows: {rights}"));
     }
     if answer.standing != Standing::Writable {
@@ -168,9 +212,16 @@ fn call_text(answer: &CallAnswer) -> String {
 }
 
 fn address_text(answer: &AddressAnswer) -> String {
-    let reachable = if answer.reachable { "reachable" } else { "unreachable" };
-    let (address, reason, rule) =
-        (one_line(&answer.address), one_line(&answer.reason), one_line(&answer.rule));
+    let reachable = if answer.reachable {
+        "reachable"
+    } else {
+        "unreachable"
+    };
+    let (address, reason, rule) = (
+        one_line(&answer.address),
+        one_line(&answer.reason),
+        one_line(&answer.rule),
+    );
     format!("{address}: {reachable}\n  why    {reason}\n  rule   {rule}\n")
 }
 
@@ -229,6 +280,10 @@ mod tests {
         plan.policy = "b\rc".to_owned();
         let shown = text(&explain(&plan, &[]))
             + &computed(&plan, &Question::Path("/x\u{1b}]0;\u{7}".to_owned()), false);
-        assert!(shown.chars().all(|character| character == '\n' || !character.is_control()));
+        assert!(
+            shown
+                .chars()
+                .all(|character| character == '\n' || !character.is_control())
+        );
     }
 }

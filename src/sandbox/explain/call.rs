@@ -35,12 +35,21 @@ pub struct Case {
 /// What the call gets; with `arguments`, only the case that they are.
 pub fn why(plan: &Plan, call: Syscall, arguments: Option<&[u64; 6]>) -> CallAnswer {
     let Some((step, filter)) = filter(plan) else {
-        return CallAnswer { call, rule: "the plan has no filter".to_owned(), cases: Vec::new() };
+        return CallAnswer {
+            call,
+            rule: "the plan has no filter".to_owned(),
+            cases: Vec::new(),
+        };
     };
     let decided = |when: String, arguments: &[u64; 6]| {
         let verdict = filter.verdict(call, arguments);
         let remedy = (!verdict.allows()).then(|| remedy::of_call(filter, call, arguments));
-        Case { when, verdict: words(verdict), reason: filter.reason(call, arguments).to_owned(), remedy }
+        Case {
+            when,
+            verdict: words(verdict),
+            reason: filter.reason(call, arguments).to_owned(),
+            remedy,
+        }
     };
     let cases = match (arguments, filter.rule(call)) {
         (Some(arguments), _) => vec![decided("with these arguments".to_owned(), arguments)],
@@ -54,11 +63,20 @@ pub fn why(plan: &Plan, call: Syscall, arguments: Option<&[u64; 6]>) -> CallAnsw
         }
         (None, _) => vec![decided("always".to_owned(), &[0; 6])],
     };
-    CallAnswer { call, rule: step.why.to_string(), cases }
+    CallAnswer {
+        call,
+        rule: step.why.to_string(),
+        cases,
+    }
 }
 
 fn case(when: String, verdict: Verdict, reason: &str) -> Case {
-    Case { when, verdict: words(verdict), reason: reason.to_owned(), remedy: None }
+    Case {
+        when,
+        verdict: words(verdict),
+        reason: reason.to_owned(),
+        remedy: None,
+    }
 }
 
 fn words(verdict: Verdict) -> String {

@@ -44,8 +44,8 @@ pub struct Refused {
     pub call: Syscall,
     /// How often.
     pub times: u64,
-    /// Its arguments when it was first refused.
-    pub arguments: [u64; 6],
+    /// Its arguments when it was first refused, up to the last one that the rule looks at.
+    pub arguments: Vec<u64>,
     /// What it answered.
     pub errno: String,
     /// Why.
@@ -97,7 +97,9 @@ fn filter(plan: &Plan) -> Option<(&Step, &Filter)> {
 fn refusals(plan: &Plan, events: &[Event]) -> Vec<Refused> {
     let mut list: Vec<Refused> = Vec::new();
     for event in events {
-        let Kind::Refused(refusal) = &event.kind else { continue };
+        let Kind::Refused(refusal) = &event.kind else {
+            continue;
+        };
         let refused = refused(plan, refusal);
         let same = list.iter_mut().find(|have| {
             (have.call, &have.errno, &have.reason, &have.rule)
@@ -113,24 +115,41 @@ fn refusals(plan: &Plan, events: &[Event]) -> Vec<Refused> {
 }
 
 fn refused(plan: &Plan, refusal: &Refusal) -> Refused {
-    let Refusal { call, arguments, .. } = *refusal;
+    let Refusal {
+        call, arguments, ..
+    } = *refusal;
     let (reason, rule, remedy) = match filter(plan) {
         Some((step, filter)) => (
             filter.reason(call, &arguments).to_owned(),
             step.why.to_string(),
             remedy::of_call(filter, call, &arguments),
         ),
-        None => (refusal.rule.clone(), "not in the plan".to_owned(), Remedy::None),
+        None => (
+            refusal.rule.clone(),
+            "not in the plan".to_owned(),
+            Remedy::None,
+        ),
     };
     Refused {
         call,
         times: refusal.count,
-        arguments,
+        arguments: looked_at(plan, call, &arguments).to_vec(),
         errno: errno_name(refusal.errno),
         reason,
         rule,
         remedy,
     }
+}
+
+/// Registers beyond are the caller's leftovers.
+fn looked_at<'a>(plan: &Plan, call: Syscall, arguments: &'a [u64; 6]) -> &'a [u64] {
+    let conditional = filter(plan).map_or(&[][..], |(_, filter)| &filter.conditional);
+    let tests = conditional
+        .iter()
+        .filter(|cases| cases.call == call)
+        .flat_map(|cases| cases.clauses.iter().flat_map(|clause| &clause.when));
+    let count = tests.map(|test| usize::from(test.arg) + 1).max();
+    arguments.get(..count.unwrap_or(0)).unwrap_or(arguments)
 }
 
 /// The names of the errors that our filters give: errno(3).
@@ -172,7 +191,10 @@ fn recorded(filter: &Filter) -> usize {
 }
 
 fn degraded(plan: &Plan) -> Vec<Degraded> {
-    let weaker = plan.controls.iter().filter(|control| control.degraded.is_some());
+    let weaker = plan
+        .controls
+        .iter()
+        .filter(|control| control.degraded.is_some());
     weaker
         .map(|control| Degraded {
             control: control.control.clone(),
@@ -185,12 +207,17 @@ fn degraded(plan: &Plan) -> Vec<Degraded> {
 
 /// A writable workspace outlives the job.
 fn residues(plan: &Plan) -> Vec<String> {
-    let Some((outside, inside)) = path::writable_workspace(plan) else { return Vec::new() };
+    let Some((outside, inside)) = path::writable_workspace(plan) else {
+        return Vec::new();
+    };
     let protected: Vec<&str> = plan
         .steps
         .iter()
         .filter_map(|step| match &step.op {
-            Op::Pin { path, read_only: true } => path.strip_prefix(inside)?.strip_prefix('/'),
+            Op::Pin {
+                path,
+                read_only: true,
+            } => path.strip_prefix(inside)?.strip_prefix('/'),
             _ => None,
         })
         .collect();
@@ -216,8 +243,11 @@ mod tests {
     #[test]
     fn refusals_are_joined_with_rule_reason_and_remedy() {
         let explanation = explain(&sample::plan(), &sample::events());
-        let calls: Vec<(&str, u64)> =
-            explanation.refusals.iter().map(|refused| (refused.call.name(), refused.times)).collect();
+        let calls: Vec<(&str, u64)> = explanation
+            .refusals
+            .iter()
+            .map(|refused| (refused.call.name(), refused.times))
+            .collect();
         assert_eq!(calls, [("ptrace", 41), ("socket", 2), ("socket", 1)]);
         assert_eq!(explanation.dropped, 7);
         assert_eq!(explanation.refusals[0].rule, "preset untrusted:31");
@@ -230,6 +260,10 @@ mod tests {
     fn says_that_nothing_is_recorded_where_that_is_so() {
         let mut plan = sample::plan();
         plan.supervise.records_refusals = false;
-        assert!(explain(&plan, &[]).unobserved.starts_with("Under this policy no refusal is recorded"));
+        assert!(
+            explain(&plan, &[])
+                .unobserved
+                .starts_with("Under this policy no refusal is recorded")
+        );
     }
 }

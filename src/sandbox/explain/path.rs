@@ -46,11 +46,16 @@ pub enum Standing {
 /// What the plan says of a path; a relative one begins at the job's working directory.
 pub fn why(plan: &Plan, asked: &str) -> PathAnswer {
     let path = resolve(plan, asked);
-    let covering = plan.steps.iter().rfind(|step| {
-        mount_point(&step.op).is_some_and(|at| within(&path, at).is_some())
-    });
+    let covering = plan
+        .steps
+        .iter()
+        .rfind(|step| mount_point(&step.op).is_some_and(|at| within(&path, at).is_some()));
     let (mut found, step, rule) = match covering {
-        Some(step) => (found(plan, step, &path), step.op.summary(), step.why.to_string()),
+        Some(step) => (
+            found(plan, step, &path),
+            step.op.summary(),
+            step.why.to_string(),
+        ),
         None => (
             Found::new(Standing::Absent, "the plan has no root", Remedy::None),
             "none".to_owned(),
@@ -78,21 +83,30 @@ pub fn why(plan: &Plan, asked: &str) -> PathAnswer {
 /// The writable workspace: its path outside and inside.
 pub fn writable_workspace(plan: &Plan) -> Option<(&str, &str)> {
     plan.steps.iter().find_map(|step| match &step.op {
-        Op::Bind { source, path, attributes } if !attributes.read_only && is_workspace(step) => {
-            plan.sources.get(*source).map(|source| (source.path.as_str(), path.as_str()))
-        }
+        Op::Bind {
+            source,
+            path,
+            attributes,
+        } if !attributes.read_only && is_workspace(step) => plan
+            .sources
+            .get(*source)
+            .map(|source| (source.path.as_str(), path.as_str())),
         _ => None,
     })
 }
 
 fn is_workspace(step: &Step) -> bool {
-    step.why == Origin::Flag { name: "--workspace".to_owned() }
+    step.why
+        == Origin::Flag {
+            name: "--workspace".to_owned(),
+        }
 }
 
 /// The rest of `path` below `base`, empty for `base` itself.
 fn within<'a>(path: &'a str, base: &str) -> Option<&'a str> {
     let base = base.trim_end_matches('/');
-    path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(base)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Absolute, dots removed by name, symlinks of the plan followed as often as the kernel would (40).
@@ -103,7 +117,9 @@ fn resolve(plan: &Plan, asked: &str) -> String {
             Op::Symlink { path: at, target } => within(&path, at).map(|rest| (at, target, rest)),
             _ => None,
         });
-        let Some((at, target, rest)) = link else { break };
+        let Some((at, target, rest)) = link else {
+            break;
+        };
         let parent = at.rsplit_once('/').map_or("/", |(parent, _)| parent);
         path = absolute(&format!("/{parent}"), &format!("{target}{rest}"));
     }
@@ -111,7 +127,11 @@ fn resolve(plan: &Plan, asked: &str) -> String {
 }
 
 fn absolute(directory: &str, path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") };
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
+    };
     let mut names: Vec<&str> = Vec::new();
     for name in whole.split('/') {
         match name {
@@ -129,7 +149,10 @@ fn mount_point(op: &Op) -> Option<&str> {
     match op {
         Op::Root { .. } => Some("/"),
         Op::Bind { path, .. }
-        | Op::Pin { path, read_only: true }
+        | Op::Pin {
+            path,
+            read_only: true,
+        }
         | Op::Tmpfs { path, .. }
         | Op::Overlay { path, .. }
         | Op::Proc { path }
@@ -149,7 +172,11 @@ struct Found {
 
 impl Found {
     fn new(standing: Standing, reason: impl Into<String>, remedy: Remedy) -> Self {
-        Self { standing, reason: reason.into(), remedy }
+        Self {
+            standing,
+            reason: reason.into(),
+            remedy,
+        }
     }
 }
 
@@ -157,21 +184,34 @@ fn found(plan: &Plan, step: &Step, path: &str) -> Found {
     use Standing::{Masked, ReadOnly, Writable};
     match &step.op {
         Op::Root { root } => below_root(plan, root, path),
-        Op::Bind { source, path: at, attributes } => {
+        Op::Bind {
+            source,
+            path: at,
+            attributes,
+        } => {
             let outside = outside(plan, *source, path, at);
             if attributes.devices {
-                let reason = format!("the device node {outside} of the host, one of a few that are harmless");
+                let reason = format!(
+                    "the device node {outside} of the host, one of a few that are harmless"
+                );
                 Found::new(Writable, reason, Remedy::None)
             } else if attributes.read_only {
-                Found::new(ReadOnly, format!("{outside} of the host, read-only"), to_write(step, &outside, path))
+                Found::new(
+                    ReadOnly,
+                    format!("{outside} of the host, read-only"),
+                    to_write(step, &outside, path),
+                )
             } else {
-                let reason = format!("{outside} of the host; what is written there stays after the job");
+                let reason =
+                    format!("{outside} of the host; what is written there stays after the job");
                 Found::new(Writable, reason, Remedy::None)
             }
         }
         Op::Pin { path: at, .. } => Found::new(
             ReadOnly,
-            format!("{at} is a protected path of the workspace, read-only even where it did not exist"),
+            format!(
+                "{at} is a protected path of the workspace, read-only even where it did not exist"
+            ),
             protected(step),
         ),
         Op::Tmpfs { size, .. } => Found::new(
@@ -179,7 +219,9 @@ fn found(plan: &Plan, step: &Step, path: &str) -> Found {
             format!("a private file system in memory of {size} bytes, gone after the job"),
             Remedy::None,
         ),
-        Op::Overlay { source, path: at, .. } => {
+        Op::Overlay {
+            source, path: at, ..
+        } => {
             let outside = outside(plan, *source, path, at);
             let reason = format!("a layer over {outside} of the host, which is never written");
             Found::new(Writable, reason, Remedy::None)
@@ -189,10 +231,16 @@ fn found(plan: &Plan, step: &Step, path: &str) -> Found {
             "the sandbox's own /proc; the kernel decides file by file, and shows only processes of the sandbox",
             Remedy::None,
         ),
-        Op::Sysfs { .. } => Found::new(ReadOnly, "the kernel's /sys, read-only as a whole", Remedy::None),
-        Op::Devpts { .. } => {
-            Found::new(Writable, "the sandbox's own terminals, none of the host's", Remedy::None)
-        }
+        Op::Sysfs { .. } => Found::new(
+            ReadOnly,
+            "the kernel's /sys, read-only as a whole",
+            Remedy::None,
+        ),
+        Op::Devpts { .. } => Found::new(
+            Writable,
+            "the sandbox's own terminals, none of the host's",
+            Remedy::None,
+        ),
         Op::Mask { .. } => Found::new(Masked, mask_reason(&step.why), mask_remedy(&step.why)),
         Op::ReadOnly { .. } => Found::new(
             ReadOnly,
@@ -204,18 +252,32 @@ fn found(plan: &Plan, step: &Step, path: &str) -> Found {
 }
 
 fn outside(plan: &Plan, source: usize, path: &str, at: &str) -> String {
-    let base = plan.sources.get(source).map_or("an unknown source", |source| &source.path);
-    format!("{}{}", base.trim_end_matches('/'), within(path, at).unwrap_or_default())
+    let base = plan
+        .sources
+        .get(source)
+        .map_or("an unknown source", |source| &source.path);
+    format!(
+        "{}{}",
+        base.trim_end_matches('/'),
+        within(path, at).unwrap_or_default()
+    )
 }
 
 /// Where nothing is mounted: the root itself.
 fn below_root(plan: &Plan, root: &Root, path: &str) -> Found {
-    let sealed = plan.steps.iter().any(|step| matches!(step.op, Op::SealRoot));
+    let sealed = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step.op, Op::SealRoot));
     match root {
         Root::Overlay { .. } if sealed => {
             let line = "[filesystem] rootfs = \"overlay\"";
             let risk = "the job can change its own copy of system files; the directory itself is never written";
-            Found::new(Standing::ReadOnly, "the directory given by --rootfs, read-only", Remedy::policy(line, risk))
+            Found::new(
+                Standing::ReadOnly,
+                "the directory given by --rootfs, read-only",
+                Remedy::policy(line, risk),
+            )
         }
         Root::Overlay { upper, .. } => {
             let kept = match upper {
@@ -225,9 +287,11 @@ fn below_root(plan: &Plan, root: &Root, path: &str) -> Found {
             let reason = format!("a layer over the directory given by --rootfs, {kept}");
             Found::new(Standing::Writable, reason, Remedy::None)
         }
-        Root::Tmpfs { .. } if made(plan, path) => {
-            Found::new(Standing::ReadOnly, "made for the sandbox, read-only like its whole root", Remedy::None)
-        }
+        Root::Tmpfs { .. } if made(plan, path) => Found::new(
+            Standing::ReadOnly,
+            "made for the sandbox, read-only like its whole root",
+            Remedy::None,
+        ),
         Root::Tmpfs { .. } => Found::new(
             Standing::Absent,
             "nothing of the host is there but what the plan names, and it does not name this",
@@ -242,9 +306,9 @@ fn below_root(plan: &Plan, root: &Root, path: &str) -> Found {
 /// Whether the plan makes the path: a file, a directory, or what leads to one.
 fn made(plan: &Plan, path: &str) -> bool {
     plan.steps.iter().any(|step| match &step.op {
-        Op::File { path: at, .. } | Op::Directory { path: at, .. } | Op::Symlink { path: at, .. } => {
-            within(at, path).is_some()
-        }
+        Op::File { path: at, .. }
+        | Op::Directory { path: at, .. }
+        | Op::Symlink { path: at, .. } => within(at, path).is_some(),
         op => mount_point(op).is_some_and(|at| within(at, path).is_some()),
     })
 }
@@ -278,9 +342,9 @@ fn to_write(step: &Step, outside: &str, path: &str) -> Remedy {
 /// Presets' protected paths cannot be taken out of the list.
 fn protected(step: &Step) -> Remedy {
     match &step.why {
-        Origin::File { path, line } => {
-            Remedy::Advice(format!("take it out of [workspace] protected, {path}:{line}"))
-        }
+        Origin::File { path, line } => Remedy::Advice(format!(
+            "take it out of [workspace] protected, {path}:{line}"
+        )),
         _ => Remedy::Advice(
             "no policy can allow it; with --workspace DIR:copy the job writes to a copy".to_owned(),
         ),
@@ -317,7 +381,10 @@ const WRITE_FILE: u64 = 1 << 1;
 
 /// Rights of all rules above the path count together: landlock(7).
 fn rights(rules: &LandlockPlan, path: &str) -> u64 {
-    let above = rules.rules.iter().filter(|rule| within(path, &rule.path).is_some());
+    let above = rules
+        .rules
+        .iter()
+        .filter(|rule| within(path, &rule.path).is_some());
     above.fold(0, |bits, rule| bits | rule.bits)
 }
 
@@ -330,10 +397,18 @@ fn words(rules: &LandlockPlan, bits: u64) -> String {
         (1 << 8, "create"),
         (1 << 5, "remove"),
     ];
-    let handled = WORDS.iter().filter(|(right, _)| rules.handled_fs & right != 0);
-    let allowed: Vec<&str> =
-        handled.filter(|(right, _)| bits & right != 0).map(|(_, word)| *word).collect();
-    if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") }
+    let handled = WORDS
+        .iter()
+        .filter(|(right, _)| rules.handled_fs & right != 0);
+    let allowed: Vec<&str> = handled
+        .filter(|(right, _)| bits & right != 0)
+        .map(|(_, word)| *word)
+        .collect();
+    if allowed.is_empty() {
+        "nothing".to_owned()
+    } else {
+        allowed.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -378,8 +453,14 @@ mod tests {
         assert_eq!(why(&sample::plan(), "/bin/../bin/sh").path, "/usr/bin/sh");
         let mut plan = sample::plan();
         for (path, target) in [("/a", "b"), ("/b", "/a")] {
-            let op = Op::Symlink { path: path.to_owned(), target: target.to_owned() };
-            plan.steps.push(Step { op, why: Origin::Always });
+            let op = Op::Symlink {
+                path: path.to_owned(),
+                target: target.to_owned(),
+            };
+            plan.steps.push(Step {
+                op,
+                why: Origin::Always,
+            });
         }
         assert!(["/a/x", "/b/x"].contains(&why(&plan, "/a/x").path.as_str()));
     }

@@ -48,8 +48,12 @@ impl FromStr for Question {
 fn unknown(text: &str, word: &str) -> Diagnostic {
     let names = Syscall::ALL.iter().map(|call| call.name());
     let help = match nearest(word, names) {
-        Some(near) => format!("did you mean the system call `{near}`? a path has a slash: ./{word}"),
-        None => format!("a path has a slash: ./{word}; an address is 10.0.0.1:80, [::1]:80 or host.example"),
+        Some(near) => {
+            format!("did you mean the system call `{near}`? a path has a slash: ./{word}")
+        }
+        None => format!(
+            "a path has a slash: ./{word}; an address is 10.0.0.1:80, [::1]:80 or host.example"
+        ),
     };
     Diagnostic::error(format!("{text:?} is no path, system call or address")).with_help(help)
 }
@@ -60,7 +64,9 @@ fn numbers(rest: &str) -> Result<[u64; 6], Diagnostic> {
         Diagnostic::error(format!("{what} in the arguments of the system call"))
             .with_help("up to six numbers, such as socket(17, 3, 0x300)")
     };
-    let list = rest.strip_suffix(')').ok_or_else(|| bad("no closing parenthesis"))?;
+    let list = rest
+        .strip_suffix(')')
+        .ok_or_else(|| bad("no closing parenthesis"))?;
     let mut numbers = [0; 6];
     if list.trim().is_empty() {
         return Ok(numbers);
@@ -96,7 +102,10 @@ fn host(text: &str) -> Option<&str> {
         return Some(host.trim_start_matches('[').trim_end_matches(']'));
     }
     let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let labels = host.trim_end_matches('.');
     let named = host == "localhost" || port.is_some() || labels.contains('.');
@@ -116,7 +125,10 @@ mod tests {
         assert_eq!(ask("/etc/passwd"), Question::Path("/etc/passwd".into()));
         assert_eq!(ask("./odd(name"), Question::Path("./odd(name".into()));
         assert_eq!(ask("ptrace"), Question::Call(Syscall::ptrace, None));
-        assert_eq!(ask("socket(17, 0x3,-1)"), Question::Call(Syscall::socket, Some([17, 3, u64::MAX, 0, 0, 0])));
+        assert_eq!(
+            ask("socket(17, 0x3,-1)"),
+            Question::Call(Syscall::socket, Some([17, 3, u64::MAX, 0, 0, 0]))
+        );
         assert_eq!(ask("sync()"), Question::Call(Syscall::sync, Some([0; 6])));
         for (text, host) in [
             ("10.0.0.1", "10.0.0.1"),
@@ -134,8 +146,22 @@ mod tests {
     #[test]
     fn what_is_none_of_them_gets_the_nearest() {
         let slip = "ptrase".parse::<Question>().unwrap_err();
-        assert!(slip.help.unwrap().starts_with("did you mean the system call `ptrace`?"));
-        for bad in ["", "Makefile", "socket(1", "socket(1,2,3,4,5,6,7)", "socket(x)", "nocall(1)", "a:99999", "a..b", "\u{1b}[m"] {
+        assert!(
+            slip.help
+                .unwrap()
+                .starts_with("did you mean the system call `ptrace`?")
+        );
+        for bad in [
+            "",
+            "Makefile",
+            "socket(1",
+            "socket(1,2,3,4,5,6,7)",
+            "socket(x)",
+            "nocall(1)",
+            "a:99999",
+            "a..b",
+            "\u{1b}[m",
+        ] {
             assert!(bad.parse::<Question>().is_err(), "{bad:?}");
         }
     }

@@ -26,7 +26,10 @@ pub enum Remedy {
 impl Remedy {
     /// A policy line and its risk.
     pub fn policy(line: impl Into<String>, risk: impl Into<String>) -> Self {
-        Self::Policy { line: line.into(), risk: risk.into() }
+        Self::Policy {
+            line: line.into(),
+            risk: risk.into(),
+        }
     }
 }
 
@@ -36,10 +39,15 @@ pub fn of_call(filter: &Filter, call: Syscall, arguments: &[u64; 6]) -> Remedy {
     if let Some(origin) = reason.strip_prefix("denied by ") {
         return Remedy::Advice(format!("take `{call}` out of [syscalls] deny, {origin}"));
     }
-    let clauses = conditions::no_set_id().into_iter().flat_map(|cases| cases.clauses);
+    let clauses = conditions::no_set_id()
+        .into_iter()
+        .flat_map(|cases| cases.clauses);
     let set_id = clauses.into_iter().any(|clause| clause.why == reason);
     let listed = ALLOWED.iter().find(|group| group.calls.contains(&call));
-    let always = filter.groups.iter().any(|group| group.calls.contains(&call));
+    let always = filter
+        .groups
+        .iter()
+        .any(|group| group.calls.contains(&call));
     match listed {
         _ if set_id => Remedy::Advice(COPY.to_owned()),
         Some(_) if always && reason != BEYOND => of_situation(call),
@@ -49,21 +57,27 @@ pub fn of_call(filter: &Filter, call: Syscall, arguments: &[u64; 6]) -> Remedy {
     }
 }
 
-const COPY: &str = "no grant lifts it while a directory of the host is writable: use --workspace DIR:copy";
+const COPY: &str =
+    "no grant lifts it while a directory of the host is writable: use --workspace DIR:copy";
 
 /// No grant lifts what the host's situation takes away.
 fn of_situation(call: Syscall) -> Remedy {
     Remedy::Advice(match call {
         openat2 | fchmodat2 => COPY.to_owned(),
         memfd_create | sched_setaffinity => {
-            "no grant lifts it here: give the user a delegated cgroup, see cofferdam doctor".to_owned()
+            "no grant lifts it here: give the user a delegated cgroup, see cofferdam doctor"
+                .to_owned()
         }
         _ => "no grant lifts it in this situation".to_owned(),
     })
 }
 
 fn job_allows(call: Syscall, arguments: &[u64; 6]) -> bool {
-    let of = |profile| conditions::of(profile).into_iter().find(|cases| cases.call == call);
+    let of = |profile| {
+        conditions::of(profile)
+            .into_iter()
+            .find(|cases| cases.call == call)
+    };
     let refuses = of(Strict).is_some_and(|cases| !cases.verdict(arguments).allows());
     refuses && of(Job).is_none_or(|cases| cases.verdict(arguments).allows())
 }
@@ -145,7 +159,18 @@ mod tests {
         let policy = Syscalls {
             profile: Sourced::new(profile, Origin::Always),
             allow: vec![],
-            deny: deny.iter().map(|name| Sourced::new((*name).to_owned(), Origin::File { path: "p.toml".into(), line: 3 })).collect(),
+            deny: deny
+                .iter()
+                .map(|name| {
+                    Sourced::new(
+                        (*name).to_owned(),
+                        Origin::File {
+                            path: "p.toml".into(),
+                            line: 3,
+                        },
+                    )
+                })
+                .collect(),
             on_denied: Sourced::new(OnDenied::Record, Origin::Always),
         };
         let context = FilterContext {
@@ -159,7 +184,10 @@ mod tests {
     }
 
     fn line(filter: &Filter, call: Syscall, arguments: [u64; 6]) -> String {
-        assert!(!filter.verdict(call, &arguments).allows(), "{call} is allowed");
+        assert!(
+            !filter.verdict(call, &arguments).allows(),
+            "{call} is allowed"
+        );
         match of_call(filter, call, &arguments) {
             Remedy::Policy { line, .. } => line,
             Remedy::Advice(advice) => advice,
@@ -174,8 +202,14 @@ mod tests {
         let profile = "[syscalls] profile = \"job\"";
         assert_eq!(line(&job, bpf, [0; 6]), grant("bpf"));
         assert_eq!(line(&job, socket, [17, 3, 0, 0, 0, 0]), grant("socket"));
-        assert_eq!(line(&job, clone, [0x1000_0000, 0, 0, 0, 0, 0]), grant("clone"));
-        assert_eq!(line(&job, ptrace, [0; 6]), "take `ptrace` out of [syscalls] deny, p.toml:3");
+        assert_eq!(
+            line(&job, clone, [0x1000_0000, 0, 0, 0, 0, 0]),
+            grant("clone")
+        );
+        assert_eq!(
+            line(&job, ptrace, [0; 6]),
+            "take `ptrace` out of [syscalls] deny, p.toml:3"
+        );
         assert_eq!(line(&job, chmod, [0, 0o4755, 0, 0, 0, 0]), COPY);
         assert_eq!(line(&job, openat2, [0; 6]), COPY);
         assert!(line(&job, memfd_create, [0; 6]).contains("delegated cgroup"));
@@ -195,7 +229,10 @@ mod tests {
             if let Remedy::Policy { line, .. } = of_call(&strict, call, &arguments)
                 && line.contains("profile")
             {
-                assert!(filter(Job, &[]).verdict(call, &arguments).allows(), "{call}");
+                assert!(
+                    filter(Job, &[]).verdict(call, &arguments).allows(),
+                    "{call}"
+                );
             }
         }
     }
@@ -203,7 +240,10 @@ mod tests {
     #[test]
     fn every_recorded_call_has_a_risk_of_its_own() {
         for &call in Syscall::ALL.iter().filter(|&&call| cold(call)) {
-            assert!(RISKS.iter().any(|(calls, _)| calls.contains(&call)), "{call}");
+            assert!(
+                RISKS.iter().any(|(calls, _)| calls.contains(&call)),
+                "{call}"
+            );
         }
     }
 }

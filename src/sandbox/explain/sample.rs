@@ -12,7 +12,10 @@ use crate::source::origin::{Origin, Sourced};
 use std::collections::BTreeMap;
 
 fn preset(line: u32) -> Origin {
-    Origin::Preset { name: "untrusted".to_owned(), line }
+    Origin::Preset {
+        name: "untrusted".to_owned(),
+        line,
+    }
 }
 
 fn source(path: &str) -> Source {
@@ -27,13 +30,27 @@ fn source(path: &str) -> Source {
 }
 
 fn bind(source: usize, path: &str, read_only: bool, devices: bool) -> Op {
-    let attributes = Attributes { read_only, devices, ..Attributes::default() };
-    Op::Bind { source, path: path.to_owned(), attributes }
+    let attributes = Attributes {
+        read_only,
+        devices,
+        ..Attributes::default()
+    };
+    Op::Bind {
+        source,
+        path: path.to_owned(),
+        attributes,
+    }
 }
 
 fn tmpfs(path: &str) -> Op {
     let attributes = Attributes::default();
-    Op::Tmpfs { path: path.to_owned(), size: 1 << 30, mode: 0o1777, owner: 1, attributes }
+    Op::Tmpfs {
+        path: path.to_owned(),
+        size: 1 << 30,
+        mode: 0o1777,
+        owner: 1,
+        attributes,
+    }
 }
 
 fn seccomp() -> Op {
@@ -50,11 +67,17 @@ fn seccomp() -> Op {
         refuse_affinity: true,
         notify_available: true,
     };
-    Op::Seccomp { filter: preset::filter(&policy, &context).unwrap() }
+    Op::Seccomp {
+        filter: preset::filter(&policy, &context).unwrap(),
+    }
 }
 
 fn landlock() -> Op {
-    let rule = |path: &str, access| PathRule { path: path.to_owned(), access, directory: true };
+    let rule = |path: &str, access| PathRule {
+        path: path.to_owned(),
+        access,
+        directory: true,
+    };
     let rules = [
         rule("/", Access::ReadExecute),
         rule("/tmp", Access::ReadWrite),
@@ -62,19 +85,33 @@ fn landlock() -> Op {
         rule("/dev", Access::Device),
         rule("/proc", Access::Device),
     ];
-    Op::Landlock { rules: ruleset(3, 2, &rules) }
+    Op::Landlock {
+        rules: ruleset(3, 2, &rules),
+    }
 }
 
 /// A host view with a writable workspace under `untrusted`.
 pub(crate) fn plan() -> Plan {
-    let workspace = Origin::Flag { name: "--workspace".to_owned() };
+    let workspace = Origin::Flag {
+        name: "--workspace".to_owned(),
+    };
     let text = |text: &str| text.to_owned();
     let always = [
-        Op::Namespaces { kinds: vec![Namespace::Mount, Namespace::Network] },
-        Op::Root { root: Root::Tmpfs { size: 8 << 20 } },
+        Op::Namespaces {
+            kinds: vec![Namespace::Mount, Namespace::Network],
+        },
+        Op::Root {
+            root: Root::Tmpfs { size: 8 << 20 },
+        },
         bind(0, "/usr", true, false),
-        Op::Symlink { path: text("/bin"), target: text("usr/bin") },
-        Op::File { path: text("/etc/passwd"), content: text("job:x:1000:1000::/home/job:/bin/sh\n") },
+        Op::Symlink {
+            path: text("/bin"),
+            target: text("usr/bin"),
+        },
+        Op::File {
+            path: text("/etc/passwd"),
+            content: text("job:x:1000:1000::/home/job:/bin/sh\n"),
+        },
         tmpfs("/tmp"),
         tmpfs("/dev"),
         tmpfs("/forgotten"),
@@ -82,20 +119,38 @@ pub(crate) fn plan() -> Plan {
     ];
     let job = [
         bind(2, "/home/me/src", false, false),
-        Op::Mask { path: text("/home/me/src/agent.sock"), directory: false },
+        Op::Mask {
+            path: text("/home/me/src/agent.sock"),
+            directory: false,
+        },
     ];
-    let pins = [(".git", false), (".git/hooks", true), (".envrc", true)]
-        .map(|(path, read_only)| Op::Pin { path: format!("/home/me/src/{path}"), read_only });
+    let pins =
+        [(".git", false), (".git/hooks", true), (".envrc", true)].map(|(path, read_only)| {
+            Op::Pin {
+                path: format!("/home/me/src/{path}"),
+                read_only,
+            }
+        });
     let kernel = [
-        Op::Proc { path: text("/proc") },
-        Op::Mask { path: text("/proc/kcore"), directory: false },
-        Op::ReadOnly { path: text("/proc/sys") },
+        Op::Proc {
+            path: text("/proc"),
+        },
+        Op::Mask {
+            path: text("/proc/kcore"),
+            directory: false,
+        },
+        Op::ReadOnly {
+            path: text("/proc/sys"),
+        },
         Op::SealRoot,
         landlock(),
     ];
     let step = |why: &Origin| {
         let why = why.clone();
-        move |op| Step { op, why: why.clone() }
+        move |op| Step {
+            op,
+            why: why.clone(),
+        }
     };
     let steps = always.into_iter().map(step(&Origin::Always));
     let steps = steps.chain(job.into_iter().map(step(&workspace)));
@@ -106,7 +161,12 @@ pub(crate) fn plan() -> Plan {
         schema: crate::sandbox::plan::SCHEMA,
         name: text("build-7"),
         policy: text("untrusted"),
-        requires: Requires { uid: 1000, gid: 1000, machine: text("x86_64"), landlock_abi: 3 },
+        requires: Requires {
+            uid: 1000,
+            gid: 1000,
+            machine: text("x86_64"),
+            landlock_abi: 3,
+        },
         sources: ["/usr", "/dev/null", "/home/me/src"].map(source).to_vec(),
         supervise: Supervise {
             timeout: Some(3600),
@@ -138,7 +198,10 @@ pub(crate) fn plan() -> Plan {
                 requested: text("none"),
                 actual: text("own namespace, loopback only"),
                 degraded: None,
-                why: Origin::Preset { name: text("strict"), line: 107 },
+                why: Origin::Preset {
+                    name: text("strict"),
+                    line: 107,
+                },
             },
         ],
         warnings: vec![],
@@ -148,7 +211,15 @@ pub(crate) fn plan() -> Plan {
 fn refused(call: Syscall, arguments: [u64; 6], errno: i32, count: u64) -> Kind {
     let number = call.number(Arch::X86_64).unwrap();
     let rule = "as the filter says".to_owned();
-    Kind::Refused(Refusal { who: Decider::Broker, call, number, errno, rule, arguments, count })
+    Kind::Refused(Refusal {
+        who: Decider::Broker,
+        call,
+        number,
+        errno,
+        rule,
+        arguments,
+        count,
+    })
 }
 
 /// What happened to it.
@@ -160,10 +231,16 @@ pub(crate) fn events() -> Vec<Event> {
         refused(Syscall::ptrace, [16, 99, 0, 0, 0, 0], 1, 40),
         refused(Syscall::socket, [38, 5, 0, 0, 0, 0], 97, 2),
         Kind::Dropped { count: 7 },
-        Kind::Exited { status: Status::Code(2) },
+        Kind::Exited {
+            status: Status::Code(2),
+        },
         Kind::Ended,
     ];
     let time = crate::event::time::rfc3339;
-    let event = |(seq, kind)| Event { seq, time: time(seq), kind };
+    let event = |(seq, kind)| Event {
+        seq,
+        time: time(seq),
+        kind,
+    };
     (0..).zip(kinds).map(event).collect()
 }
