@@ -1,1 +1,3 @@
 //! [host] To be replaced within this commit series.
+
+pub mod posture;

@@ -4,7 +4,7 @@ mod accounts;
 mod cgroups;
 pub mod facts;
 mod ids;
-mod mounts;
+pub mod mounts;
 mod namespaces;
 pub mod probe;
 mod read;

@@ -1,7 +1,10 @@
 //! [pure] /proc/self/mountinfo as values, and the kernel's rule for a fresh proc or sysfs.
 
+use serde::{Deserialize, Serialize};
+
 /// One line of mountinfo, the fields we use (proc_pid_mountinfo(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Mount id.
     pub id: u32,
@@ -13,6 +16,8 @@ pub struct Mount {
     pub point: String,
     /// Per-mount options, comma-separated.
     pub options: String,
+    /// Peer group and master, `shared:7 master:1`; empty when it is private.
+    pub propagation: String,
     /// File-system type.
     pub fstype: String,
     /// Options of the file system, comma-separated; names the controllers of a v1 cgroup.
@@ -44,6 +49,7 @@ fn mount(line: &str) -> Option<Mount> {
         root: unescape(left.nth(1)?),
         point: unescape(left.next()?),
         options: left.next()?.to_owned(),
+        propagation: left.collect::<Vec<_>>().join(" "),
         fstype: right.next()?.to_owned(),
         super_options: right.nth(1).unwrap_or_default().to_owned(),
     })

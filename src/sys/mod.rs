@@ -6,6 +6,7 @@ pub mod exec;
 pub mod feature;
 pub mod landlock;
 pub mod mount;
+pub mod namespace;
 pub mod network;
 pub mod process;
 pub mod seccomp;
