@@ -30,17 +30,31 @@ struct Account {
 fn account() -> Option<Account> {
     let subuid = std::fs::read_to_string("/etc/subuid").ok()?;
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    subuid.lines().filter_map(|line| line.split(':').next()).find_map(|name| {
-        let fields: Vec<&str> =
-            passwd.lines().find(|line| line.split(':').next() == Some(name))?.split(':').collect();
-        let uid = fields.get(2)?.parse().ok()?;
-        let gid = fields.get(3)?.parse().ok()?;
-        (uid != 0).then(|| Account { name: name.to_owned(), uid, gid })
-    })
+    subuid
+        .lines()
+        .filter_map(|line| line.split(':').next())
+        .find_map(|name| {
+            let fields: Vec<&str> = passwd
+                .lines()
+                .find(|line| line.split(':').next() == Some(name))?
+                .split(':')
+                .collect();
+            let uid = fields.get(2)?.parse().ok()?;
+            let gid = fields.get(3)?.parse().ok()?;
+            (uid != 0).then(|| Account {
+                name: name.to_owned(),
+                uid,
+                gid,
+            })
+        })
 }
 
 /// Runs one case in a process of its own, as this user and, from root, as an ordinary one too.
 fn everywhere(test: &str) {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     alone(test, None);
     if rustix::process::geteuid().is_root() {
         match account() {
@@ -52,11 +66,17 @@ fn everywhere(test: &str) {
 
 fn alone(test: &str, account: Option<&Account>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CASE, test);
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CASE, test);
     command.current_dir("/");
     let who = match account {
         Some(account) => {
-            command.uid(account.uid).gid(account.gid).env("HOME", "/").env("USER", &account.name);
+            command
+                .uid(account.uid)
+                .gid(account.gid)
+                .env("HOME", "/")
+                .env("USER", &account.name);
             account.name.as_str()
         }
         None => "this user",
@@ -64,7 +84,10 @@ fn alone(test: &str, account: Option<&Account>) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{test} as {who}: {text}");
-    assert!(text.contains("case done"), "{test} as {who} did nothing: {text}");
+    assert!(
+        text.contains("case done"),
+        "{test} as {who} did nothing: {text}"
+    );
 }
 
 fn is_case(test: &str) -> bool {
@@ -99,14 +122,22 @@ struct Sandbox {
 impl Sandbox {
     fn start(argv: &[&str], stdio: impl Fn() -> OwnedFd) -> Self {
         let policy = Policy::preset("untrusted").unwrap();
-        let mut facts: Facts =
-            probe(&ProbeRequest { maskable: paths::MASKABLE, ..ProbeRequest::default() }).unwrap();
+        let mut facts: Facts = probe(&ProbeRequest {
+            maskable: paths::MASKABLE,
+            ..ProbeRequest::default()
+        })
+        .unwrap();
         // Not what is tested here, and made by other rooms.
-        facts.cgroup = Cgroup::None { why: "not asked for".to_owned() };
+        facts.cgroup = Cgroup::None {
+            why: "not asked for".to_owned(),
+        };
         let plan = plan(&policy, &request(argv), &facts).unwrap();
         let program = Program::open(&env!("CARGO_BIN_EXE_cofferdam-init").into()).unwrap();
-        let helpers =
-            facts.subordinate.newuidmap.as_deref().zip(facts.subordinate.newgidmap.as_deref());
+        let helpers = facts
+            .subordinate
+            .newuidmap
+            .as_deref()
+            .zip(facts.subordinate.newgidmap.as_deref());
         let running = launch(Launch {
             plan: &plan,
             program: &program,
@@ -130,7 +161,13 @@ impl Sandbox {
     fn settle(&self, jobs: usize) {
         for _ in 0..500 {
             let found = self.observe();
-            if found.processes.iter().filter(|process| process.role == Role::Job).count() >= jobs {
+            if found
+                .processes
+                .iter()
+                .filter(|process| process.role == Role::Job)
+                .count()
+                >= jobs
+            {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -139,7 +176,13 @@ impl Sandbox {
     }
 
     fn end(self) {
-        let Running { gateway, init, gateway_socket, init_socket, .. } = self.running;
+        let Running {
+            gateway,
+            init,
+            gateway_socket,
+            init_socket,
+            ..
+        } = self.running;
         drop((gateway_socket, init_socket));
         reap(&init.pidfd).unwrap();
         reap(&gateway.pidfd).unwrap();
@@ -148,7 +191,12 @@ impl Sandbox {
 }
 
 fn null() -> OwnedFd {
-    std::fs::File::options().read(true).write(true).open("/dev/null").unwrap().into()
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap()
+        .into()
 }
 
 #[test]
@@ -160,10 +208,22 @@ fn a_sandbox_is_as_planned() {
     sandbox.settle(3);
     let observation = sandbox.observe();
     assert_eq!(differences(&sandbox.plan, &observation), []);
-    let roles: Vec<Role> = observation.processes.iter().map(|process| process.role).collect();
-    assert_eq!(roles, [Role::Gateway, Role::Init, Role::Job, Role::Job, Role::Job]);
+    let roles: Vec<Role> = observation
+        .processes
+        .iter()
+        .map(|process| process.role)
+        .collect();
+    assert_eq!(
+        roles,
+        [Role::Gateway, Role::Init, Role::Job, Role::Job, Role::Job]
+    );
     let init = &observation.processes[1];
-    assert!(init.threads[0].descriptors.iter().any(|fd| fd.class == Class::Socket));
+    assert!(
+        init.threads[0]
+            .descriptors
+            .iter()
+            .any(|fd| fd.class == Class::Socket)
+    );
     assert!(!observation.mount_tables[init.mounts].is_empty());
     sandbox.end();
 }
@@ -177,7 +237,12 @@ fn a_plan_that_asks_for_something_else_differs() {
     let planned = sandbox.plan.clone();
     let changes: [(&str, fn(&mut Op)); 5] = [
         ("capabilities", |op| {
-            if let Op::Capabilities { init, job, bounding } = op {
+            if let Op::Capabilities {
+                init,
+                job,
+                bounding,
+            } = op
+            {
                 for set in [init, job, bounding] {
                     set.insert(Capability::SYS_CHROOT);
                 }
@@ -190,7 +255,9 @@ fn a_plan_that_asks_for_something_else_differs() {
         }),
         ("limit Max open files", |op| {
             if let Op::Rlimits { limits } = op {
-                limits.iter_mut().for_each(|(_, soft, hard)| (*soft, *hard) = (0, 0));
+                limits
+                    .iter_mut()
+                    .for_each(|(_, soft, hard)| (*soft, *hard) = (0, 0));
             }
         }),
         ("mount /tmp", |op| {
@@ -206,9 +273,16 @@ fn a_plan_that_asks_for_something_else_differs() {
     ];
     for (what, change) in changes {
         sandbox.plan = planned.clone();
-        sandbox.plan.steps.iter_mut().for_each(|step| change(&mut step.op));
+        sandbox
+            .plan
+            .steps
+            .iter_mut()
+            .for_each(|step| change(&mut step.op));
         let found = sandbox.differences();
-        assert!(found.iter().any(|found| found.what.contains(what)), "{what}: {found:?}");
+        assert!(
+            found.iter().any(|found| found.what.contains(what)),
+            "{what}: {found:?}"
+        );
     }
     sandbox.end();
 }
@@ -219,15 +293,27 @@ fn a_descriptor_of_the_host_inside_differs() {
         return everywhere("a_descriptor_of_the_host_inside_differs");
     }
     for (stdio, class) in [
-        ((|| std::fs::File::open("/etc/passwd").unwrap().into()) as fn() -> OwnedFd, "file"),
+        (
+            (|| std::fs::File::open("/etc/passwd").unwrap().into()) as fn() -> OwnedFd,
+            "file",
+        ),
         (|| std::fs::File::open("/").unwrap().into(), "directory"),
-        (|| std::os::unix::net::UnixStream::pair().unwrap().0.into(), "socket"),
+        (
+            || std::os::unix::net::UnixStream::pair().unwrap().0.into(),
+            "socket",
+        ),
     ] {
         let sandbox = Sandbox::start(&["sleep", "60"], stdio);
         let found = sandbox.differences();
-        let of_job: Vec<_> = found.iter().filter(|found| found.process.starts_with("job")).collect();
+        let of_job: Vec<_> = found
+            .iter()
+            .filter(|found| found.process.starts_with("job"))
+            .collect();
         assert_eq!(of_job.len(), 3, "{class}: {found:?}");
-        assert!(of_job.iter().all(|found| found.actual.starts_with(class)), "{class}: {found:?}");
+        assert!(
+            of_job.iter().all(|found| found.actual.starts_with(class)),
+            "{class}: {found:?}"
+        );
         sandbox.end();
     }
 }
@@ -246,8 +332,15 @@ fn a_leader_that_has_ended_hides_no_thread() {
     let sandbox = Sandbox::start(&["python3", "-c", script], null);
     for _ in 0..500 {
         let observation = sandbox.observe();
-        let job = observation.processes.iter().find(|process| process.role == Role::Job).unwrap();
-        let leader = job.threads.iter().any(|thread| thread.status.tid == job.pid && thread.status.state != 'Z');
+        let job = observation
+            .processes
+            .iter()
+            .find(|process| process.role == Role::Job)
+            .unwrap();
+        let leader = job
+            .threads
+            .iter()
+            .any(|thread| thread.status.tid == job.pid && thread.status.state != 'Z');
         if !leader && !job.threads.is_empty() {
             assert_eq!(differences(&sandbox.plan, &observation), []);
             return sandbox.end();
@@ -266,7 +359,10 @@ fn what_is_no_sandbox_is_an_error() {
     assert!(observe(own, own).is_err(), "our own user namespace");
     let sandbox = Sandbox::start(&["sleep", "60"], null);
     let error = observe(sandbox.running.gateway.pid, own).unwrap_err();
-    assert!(error.to_string().contains("not init of this sandbox"), "{error}");
+    assert!(
+        error.to_string().contains("not init of this sandbox"),
+        "{error}"
+    );
     assert!(observe(i32::MAX, sandbox.running.init.pid).is_err());
     sandbox.end();
 }

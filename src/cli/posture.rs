@@ -1,7 +1,9 @@
 //! [host] `cofferdam posture NAME`: what the kernel says of each process, next to the plan.
 
-use crate::posture::{Difference, Expectation, PostureError, differences, expected, observe, report};
 use crate::posture::observation::Observation;
+use crate::posture::{
+    Difference, Expectation, PostureError, differences, expected, observe, report,
+};
 use crate::sandbox::plan::Plan;
 use clap::Args;
 use serde::Serialize;
@@ -52,7 +54,11 @@ pub fn run(args: &PostureArgs, target: &Target) -> u8 {
             if equal && written.is_ok() { 0 } else { 125 }
         }
         Err(error) => {
-            let line = format!("cofferdam: posture of {}: {error}\n  {}\n", args.name, error.help());
+            let line = format!(
+                "cofferdam: posture of {}: {error}\n  {}\n",
+                args.name,
+                error.help()
+            );
             // With stderr gone, the exit code is all that is left to say it.
             match std::io::stderr().lock().write_all(line.as_bytes()) {
                 Ok(()) | Err(_) => 125,

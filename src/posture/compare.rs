@@ -44,7 +44,12 @@ pub fn differences(plan: &Plan, observation: &Observation) -> Vec<Difference> {
             actual: unreadable.cause.clone(),
         });
     }
-    let one = |role| observation.processes.iter().find(|process| process.role == role);
+    let one = |role| {
+        observation
+            .processes
+            .iter()
+            .find(|process| process.role == role)
+    };
     let (Some(gateway), Some(init)) = (one(Role::Gateway), one(Role::Init)) else {
         found.push(Difference {
             process: "sandbox".to_owned(),
@@ -54,9 +59,17 @@ pub fn differences(plan: &Plan, observation: &Observation) -> Vec<Difference> {
         });
         return found;
     };
-    let sandbox = Sandbox { expectation: &expectation, observation, gateway, init };
+    let sandbox = Sandbox {
+        expectation: &expectation,
+        observation,
+        gateway,
+        init,
+    };
     for process in &observation.processes {
-        let mut report = Report { process: label(process), found: &mut found };
+        let mut report = Report {
+            process: label(process),
+            found: &mut found,
+        };
         sandbox.process(process, &mut report);
     }
     found
@@ -80,7 +93,12 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn add(&mut self, what: impl Into<String>, expected: impl Into<String>, actual: impl Into<String>) {
+    fn add(
+        &mut self,
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) {
         self.found.push(Difference {
             process: self.process.clone(),
             what: what.into(),
@@ -89,7 +107,13 @@ impl Report<'_> {
         });
     }
 
-    fn equal<T: PartialEq>(&mut self, what: &str, expected: &T, actual: &T, show: impl Fn(&T) -> String) {
+    fn equal<T: PartialEq>(
+        &mut self,
+        what: &str,
+        expected: &T,
+        actual: &T,
+        show: impl Fn(&T) -> String,
+    ) {
         if expected != actual {
             self.add(what, show(expected), show(actual));
         }
@@ -107,15 +131,23 @@ impl Sandbox<'_> {
     fn process(&self, process: &Process, report: &mut Report<'_>) {
         let plan = self.expectation;
         if process.role == Role::Gateway {
-            report.equal("uid map", &plan.outer_uids, &process.uid_map, |map| map_words(map));
-            report.equal("gid map", &plan.outer_gids, &process.gid_map, |map| map_words(map));
-            return;
+            report.equal("uid map", &plan.outer_uids, &process.uid_map, |map| {
+                map_words(map)
+            });
+            report.equal("gid map", &plan.outer_gids, &process.gid_map, |map| {
+                map_words(map)
+            });
+            return gateway(process, report);
         }
         if process.role == Role::Joined {
             report.add("parent", "init or a descendant of it", "a process outside");
         }
-        report.equal("uid map", &plan.uids, &process.uid_map, |map| map_words(map));
-        report.equal("gid map", &plan.gids, &process.gid_map, |map| map_words(map));
+        report.equal("uid map", &plan.uids, &process.uid_map, |map| {
+            map_words(map)
+        });
+        report.equal("gid map", &plan.gids, &process.gid_map, |map| {
+            map_words(map)
+        });
         self.limits(process, report);
         self.mounts(process, report);
         self.cgroups(process, report);
@@ -138,7 +170,10 @@ impl Sandbox<'_> {
         self.capabilities(self.is_our_init(process), thread, report);
         self.locks(self.is_our_init(process), thread, report);
         let table = self.table(process);
-        for (what, directory) in [("root", &thread.root), ("working directory", &thread.directory)] {
+        for (what, directory) in [
+            ("root", &thread.root),
+            ("working directory", &thread.directory),
+        ] {
             if !table.contains(&directory.mount) {
                 report.add(what, "on a mount of the sandbox", place(directory));
             }
@@ -152,12 +187,18 @@ impl Sandbox<'_> {
     /// Ids of the mounts a process can see.
     fn table(&self, process: &Process) -> BTreeSet<u64> {
         let table = self.observation.mount_tables.get(process.mounts);
-        table.into_iter().flatten().map(|mount| u64::from(mount.id)).collect()
+        table
+            .into_iter()
+            .flatten()
+            .map(|mount| u64::from(mount.id))
+            .collect()
     }
 
     fn namespaces(&self, thread: &Thread, report: &mut Report<'_>) {
         let shared = namespaces_of(self.init);
-        let outer = namespaces_of(self.gateway).get(&Kind::User).map(|user| user.inode);
+        let outer = namespaces_of(self.gateway)
+            .get(&Kind::User)
+            .map(|user| user.inode);
         for (kind, host) in &self.observation.host {
             let what = format!("{} namespace", kind.file());
             let Some(found) = thread.namespaces.get(kind) else {
@@ -165,7 +206,8 @@ impl Sandbox<'_> {
                 continue;
             };
             let own = self.expectation.namespaces.contains(kind);
-            if own && (found.inode == *host || (*kind == Kind::User && Some(found.inode) == outer)) {
+            if own && (found.inode == *host || (*kind == Kind::User && Some(found.inode) == outer))
+            {
                 report.add(&what, "the sandbox's own", "one outside of it");
             }
             if !own && found.inode != *host {
@@ -183,12 +225,23 @@ impl Sandbox<'_> {
     /// Mounts belong to U2, so that they are locked copies; all else to U0, out of reach of the job.
     fn owner(&self, kind: Kind, found: &Namespace, outer: Option<u64>, report: &mut Report<'_>) {
         let (owner, name) = match kind {
-            Kind::Mnt => (namespaces_of(self.init).get(&Kind::User).map(|user| user.inode), "U2"),
+            Kind::Mnt => (
+                namespaces_of(self.init)
+                    .get(&Kind::User)
+                    .map(|user| user.inode),
+                "U2",
+            ),
             _ => (outer, "U0"),
         };
         if found.owner.is_none() || found.owner != owner {
-            let actual = found.owner.map_or("one above U0".to_owned(), |owner| owner.to_string());
-            report.add(format!("owner of the {} namespace", kind.file()), name, actual);
+            let actual = found
+                .owner
+                .map_or("one above U0".to_owned(), |owner| owner.to_string());
+            report.add(
+                format!("owner of the {} namespace", kind.file()),
+                name,
+                actual,
+            );
         }
     }
 
@@ -197,14 +250,26 @@ impl Sandbox<'_> {
         let status = &thread.status;
         let unmapped = |map: &[Extent], ids: &[u32]| ids.iter().any(|id| !has_outside(map, *id));
         if unmapped(&plan.uids, &status.uids) {
-            report.add("uids, as U0 sees them", map_words(&plan.uids), numbers(&status.uids));
+            report.add(
+                "uids, as U0 sees them",
+                map_words(&plan.uids),
+                numbers(&status.uids),
+            );
         }
         if unmapped(&plan.gids, &status.gids) {
-            report.add("gids, as U0 sees them", map_words(&plan.gids), numbers(&status.gids));
+            report.add(
+                "gids, as U0 sees them",
+                map_words(&plan.gids),
+                numbers(&status.gids),
+            );
         }
         // Only who has SETGID can have taken groups again, of the map at most.
         let may = plan.job & Capability::SETGID.bit() != 0;
-        let fine = if may { !unmapped(&plan.gids, &status.groups) } else { status.groups.is_empty() };
+        let fine = if may {
+            !unmapped(&plan.gids, &status.groups)
+        } else {
+            status.groups.is_empty()
+        };
         if plan.groups_dropped && !fine {
             report.add("supplementary groups", "none", numbers(&status.groups));
         }
@@ -218,10 +283,20 @@ impl Sandbox<'_> {
         // Leaving the bounding set takes SETPCAP: without it, it is as it was.
         let fixed = init || plan.job & Capability::SETPCAP.bit() == 0;
         for (what, most, exact, found) in [
-            ("inheritable capabilities", inheritable, init, found.inheritable),
+            (
+                "inheritable capabilities",
+                inheritable,
+                init,
+                found.inheritable,
+            ),
             ("permitted capabilities", most, init, found.permitted),
             ("effective capabilities", most, init, found.effective),
-            ("bounding capabilities", plan.bounding, fixed, found.bounding),
+            (
+                "bounding capabilities",
+                plan.bounding,
+                fixed,
+                found.bounding,
+            ),
             ("ambient capabilities", ambient, init, found.ambient),
         ] {
             if found & !most != 0 || (exact && found != most) {
@@ -255,7 +330,10 @@ impl Sandbox<'_> {
                 report.add(format!("limit {name}"), hard.to_string(), "not read");
                 continue;
             };
-            let (is_soft, is_hard) = (found.soft.unwrap_or(u64::MAX), found.hard.unwrap_or(u64::MAX));
+            let (is_soft, is_hard) = (
+                found.soft.unwrap_or(u64::MAX),
+                found.hard.unwrap_or(u64::MAX),
+            );
             let same = (is_soft, is_hard) == (*soft, *hard);
             if is_soft > *hard || is_hard > *hard || (exact && !same) {
                 report.add(
@@ -285,7 +363,9 @@ impl Sandbox<'_> {
         let below = |line: &str| {
             self.init.cgroups.iter().any(|init| {
                 let rest = line.strip_prefix(init.as_str());
-                rest.is_some_and(|rest| rest.is_empty() || init.ends_with('/') || rest.starts_with('/'))
+                rest.is_some_and(|rest| {
+                    rest.is_empty() || init.ends_with('/') || rest.starts_with('/')
+                })
             })
         };
         for line in process.cgroups.iter().filter(|line| !below(line)) {
@@ -304,22 +384,20 @@ impl Sandbox<'_> {
         report: &mut Report<'_>,
     ) {
         let ours = self.is_our_init(process);
-        let mut supervisor = ours;
         for descriptor in &thread.descriptors {
+            if ours && from_outside(descriptor) {
+                continue;
+            }
             let problem = problem(descriptor, thread, table)
                 .or_else(|| ours.then(|| foreign_to_init(&descriptor.class)).flatten())
                 .or_else(|| self.second_listener(descriptor));
-            // Init has one socket to its supervisor.
-            let expected_socket = descriptor.class == Class::Socket && descriptor.network.is_none();
-            match problem {
-                Some(_) if supervisor && expected_socket => supervisor = false,
-                Some(problem) => report.add(
-                    format!("descriptor {}", descriptor.number),
-                    problem,
-                    format!("{} {}", class_words(&descriptor.class), descriptor.target),
-                ),
-                None => {}
+            if let Some(problem) = problem {
+                let actual = format!("{} {}", class_words(&descriptor.class), descriptor.target);
+                report.add(format!("descriptor {}", descriptor.number), problem, actual);
             }
+        }
+        if ours {
+            supervisors_socket(thread, report);
         }
     }
 
@@ -329,14 +407,51 @@ impl Sandbox<'_> {
     }
 }
 
+/// The gateway keeps its capabilities over U0, which it holds for the undo, but
+/// under a filter of its own and with nothing open that is init's or the stage's.
+fn gateway(process: &Process, report: &mut Report<'_>) {
+    for thread in &process.threads {
+        let status = &thread.status;
+        if !status.no_new_privileges {
+            report.add("no_new_privs", "1", "0");
+        }
+        if (status.seccomp, status.seccomp_filters) != (2, 1) {
+            let actual = format!(
+                "mode {}, filters {}",
+                status.seccomp, status.seccomp_filters
+            );
+            report.add("seccomp", "mode 2, filters 1", actual);
+        }
+        for descriptor in &thread.descriptors {
+            if matches!(&descriptor.class, Class::Memory(_) | Class::Directory) {
+                let actual = format!("{} {}", class_words(&descriptor.class), descriptor.target);
+                report.add(
+                    format!("descriptor {}", descriptor.number),
+                    "no memory and no directory",
+                    actual,
+                );
+            }
+        }
+        supervisors_socket(thread, report);
+    }
+}
+
 /// What init is beside its capabilities and limits: not dumpable, its environment empty.
 /// The ids say nothing of dumpability where init is U0's id 0 itself.
 fn our_init(process: &Process, report: &mut Report<'_>) {
     if process.proc_owner != 0 {
-        report.add("owner of /proc/1/fd", "0 (not dumpable)", process.proc_owner.to_string());
+        report.add(
+            "owner of /proc/1/fd",
+            "0 (not dumpable)",
+            process.proc_owner.to_string(),
+        );
     }
     if process.environment_bytes != 0 {
-        report.add("environment", "empty", format!("{} bytes", process.environment_bytes));
+        report.add(
+            "environment",
+            "empty",
+            format!("{} bytes", process.environment_bytes),
+        );
     }
 }
 
@@ -346,7 +461,10 @@ fn problem(
     thread: &Thread,
     table: &BTreeSet<u64>,
 ) -> Option<&'static str> {
-    let own_network = thread.namespaces.get(&Kind::Net).map(|network| network.inode);
+    let own_network = thread
+        .namespaces
+        .get(&Kind::Net)
+        .map(|network| network.inode);
     match &descriptor.class {
         Class::Null | Class::Pipe => None,
         Class::Terminal
@@ -360,9 +478,9 @@ fn problem(
         }
         Class::Socket => (descriptor.network.is_none() || descriptor.network != own_network)
             .then_some("a socket of the sandbox's network namespace"),
-        Class::Memory(name) => {
-            OUR_MEMORY.contains(&name.as_str()).then_some("no memory of the launcher")
-        }
+        Class::Memory(name) => OUR_MEMORY
+            .contains(&name.as_str())
+            .then_some("no memory of the launcher"),
         Class::Kernel(kind) => kernel_problem(kind, descriptor, thread),
     }
 }
@@ -374,8 +492,35 @@ fn kernel_problem(kind: &str, descriptor: &Descriptor, thread: &Thread) -> Optio
     }
     let known = Kind::ALL.into_iter().find(|known| known.file() == kind)?;
     let inode = super::tables::inode(descriptor.target.as_bytes());
-    let own = thread.namespaces.get(&known).map(|namespace| namespace.inode);
+    let own = thread
+        .namespaces
+        .get(&known)
+        .map(|namespace| namespace.inode);
     (inode.is_none() || inode != own).then_some("no namespace but its own")
+}
+
+/// A socket over whose network namespace U0 has no say.
+fn from_outside(descriptor: &Descriptor) -> bool {
+    descriptor.class == Class::Socket && descriptor.network.is_none()
+}
+
+/// Init has one socket that was made outside, that to its supervisor: by more
+/// than one it could speak as somebody else.
+fn supervisors_socket(thread: &Thread, report: &mut Report<'_>) {
+    let sockets: BTreeSet<&str> = thread
+        .descriptors
+        .iter()
+        .filter(|descriptor| from_outside(descriptor))
+        .map(|descriptor| descriptor.target.as_str())
+        .collect();
+    if sockets.len() != 1 {
+        let sockets: Vec<&str> = sockets.into_iter().collect();
+        report.add(
+            "sockets from outside",
+            "one, to its supervisor",
+            sockets.join(" "),
+        );
+    }
 }
 
 /// Init serves with what it has: no file, no directory, no memory.
@@ -388,15 +533,24 @@ fn foreign_to_init(class: &Class) -> Option<&'static str> {
 }
 
 fn namespaces_of(process: &Process) -> BTreeMap<Kind, Namespace> {
-    process.threads.first().map(|thread| thread.namespaces.clone()).unwrap_or_default()
+    process
+        .threads
+        .first()
+        .map(|thread| thread.namespaces.clone())
+        .unwrap_or_default()
 }
 
 fn has_outside(map: &[Extent], id: u32) -> bool {
-    map.iter().any(|extent| id >= extent.outside && id - extent.outside < extent.count)
+    map.iter()
+        .any(|extent| id >= extent.outside && id - extent.outside < extent.count)
 }
 
 fn map_words(map: &[Extent]) -> String {
-    if map.is_empty() { "empty".to_owned() } else { idmap::describe(map) }
+    if map.is_empty() {
+        "empty".to_owned()
+    } else {
+        idmap::describe(map)
+    }
 }
 
 /// `none`, or names of a capability set.
@@ -408,7 +562,10 @@ pub(super) fn capability_words(set: u64) -> String {
     if set == known {
         return "all".to_owned();
     }
-    let names = Capability::ALL.iter().filter(|cap| set & cap.bit() != 0).map(|cap| cap.name());
+    let names = Capability::ALL
+        .iter()
+        .filter(|cap| set & cap.bit() != 0)
+        .map(|cap| cap.name());
     let mut words: Vec<String> = names.map(str::to_owned).collect();
     if set & !known != 0 {
         words.push(format!("{:#x}", set & !known));
@@ -445,4 +602,574 @@ fn numbers(ids: &[u32]) -> String {
 
 fn place(directory: &Directory) -> String {
     format!("{} on mount {}", directory.path, directory.mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posture::observation::{Capabilities, Limit, Status, Unreadable};
+    use crate::posture::tables::mountinfo;
+    use crate::sandbox::plan::MapWriter;
+    use crate::sandbox::plan::{
+        Exec, Namespace as Ns, Op, Requires, Rlimit, Root, SCHEMA, Step, Supervise,
+    };
+    use crate::source::origin::Origin;
+
+    fn one(outside: u32) -> Vec<Extent> {
+        vec![Extent {
+            inside: 1002,
+            outside,
+            count: 1,
+        }]
+    }
+
+    fn plan() -> Plan {
+        let outer = vec![Extent {
+            inside: 0,
+            outside: 1002,
+            count: 1,
+        }];
+        let ops = vec![
+            Op::OuterUser {
+                uids: outer.clone(),
+                gids: outer,
+                writer: MapWriter::Helpers,
+            },
+            Op::Namespaces {
+                kinds: vec![
+                    Ns::Mount,
+                    Ns::Pid,
+                    Ns::Network,
+                    Ns::Ipc,
+                    Ns::Uts,
+                    Ns::Cgroup,
+                ],
+            },
+            Op::Groups,
+            Op::Root {
+                root: Root::Tmpfs { size: 1 },
+            },
+            Op::SealRoot,
+            Op::Rlimits {
+                limits: vec![(Rlimit::Nofile, 100, 200)],
+            },
+            Op::JobUser {
+                uids: one(1),
+                gids: one(1),
+                setgroups: false,
+            },
+            Op::Capabilities {
+                bounding: [Capability::CHOWN].into(),
+                job: [Capability::CHOWN].into(),
+                init: [Capability::CHOWN, Capability::KILL].into(),
+            },
+            Op::NoNewPrivileges,
+            Op::Seccomp { filter: filter() },
+        ];
+        Plan {
+            schema: SCHEMA,
+            name: "test".to_owned(),
+            policy: "test".to_owned(),
+            requires: Requires {
+                uid: 1002,
+                gid: 1002,
+                machine: "x86_64".to_owned(),
+                landlock_abi: 0,
+            },
+            sources: vec![],
+            supervise: Supervise {
+                timeout: None,
+                log_bytes: 0,
+                events_per_second: 0,
+                records_refusals: true,
+                disk: None,
+            },
+            steps: ops
+                .into_iter()
+                .map(|op| Step {
+                    op,
+                    why: Origin::Always,
+                })
+                .collect(),
+            exec: Exec {
+                argv: vec!["true".to_owned()],
+                environment: BTreeMap::new(),
+                directory: "/".to_owned(),
+                uid: 1002,
+                gid: 1002,
+                pid1: false,
+            },
+            controls: vec![],
+            warnings: vec![],
+        }
+    }
+
+    fn filter() -> crate::confine::seccomp::Filter {
+        crate::confine::seccomp::preset::gateway_filter(crate::linux::syscall::Arch::X86_64)
+    }
+
+    const U0: u64 = 100;
+
+    /// User 101, mnt 102 and so on inside; 1, 2 … outside.
+    fn namespaces(inside: bool) -> BTreeMap<Kind, Namespace> {
+        let kinds = Kind::ALL.into_iter().enumerate().map(|(index, kind)| {
+            let number = index as u64 + 1;
+            let time = matches!(kind, Kind::Time | Kind::TimeForChildren);
+            let owner = match kind {
+                Kind::Mnt => 101,
+                _ => U0,
+            };
+            let found = if inside && !time {
+                Namespace {
+                    inode: 100 + number,
+                    owner: Some(owner),
+                }
+            } else {
+                Namespace {
+                    inode: number,
+                    owner: None,
+                }
+            };
+            (kind, found)
+        });
+        let mut kinds: BTreeMap<_, _> = kinds.collect();
+        if let (true, Some(pid)) = (inside, kinds.get(&Kind::Pid).copied()) {
+            kinds.insert(Kind::PidForChildren, pid);
+        }
+        kinds
+    }
+
+    fn descriptor(number: u32, class: Class) -> Descriptor {
+        Descriptor {
+            number,
+            class,
+            target: format!("object {number}"),
+            mount: 2,
+            network: None,
+        }
+    }
+
+    fn process(role: Role, pid_inside: i32) -> Process {
+        let inside = role != Role::Gateway;
+        let chown = Capability::CHOWN.bit();
+        let most = if role == Role::Init {
+            chown | Capability::KILL.bit()
+        } else {
+            chown
+        };
+        let mut namespaces = namespaces(inside);
+        if !inside {
+            namespaces.insert(
+                Kind::User,
+                Namespace {
+                    inode: U0,
+                    owner: None,
+                },
+            );
+        }
+        let mut descriptors = vec![descriptor(0, Class::Null), descriptor(1, Class::Pipe)];
+        if role != Role::Job {
+            descriptors.push(descriptor(4, Class::Socket));
+        }
+        let id = u32::from(inside);
+        let status = Status {
+            name: "test".to_owned(),
+            state: 'S',
+            tid: 1000 + pid_inside,
+            parent: 1,
+            tid_inside: pid_inside,
+            uids: [id; 4],
+            gids: [id; 4],
+            groups: vec![],
+            umask: Some(0o22),
+            capabilities: Capabilities {
+                permitted: most,
+                effective: most,
+                bounding: chown,
+                ..Capabilities::default()
+            },
+            no_new_privileges: true,
+            seccomp: 2,
+            seccomp_filters: 1,
+            blocked: 0,
+            ignored: 0,
+            caught: 0,
+        };
+        let directory = Directory {
+            path: "/".to_owned(),
+            mount: 2,
+        };
+        let outer = vec![Extent {
+            inside: 0,
+            outside: 1002,
+            count: 1,
+        }];
+        Process {
+            role,
+            pid: 1000 + pid_inside,
+            pid_inside,
+            name: "test".to_owned(),
+            threads: vec![Thread {
+                status,
+                namespaces,
+                root: directory.clone(),
+                directory,
+                descriptors,
+            }],
+            uid_map: if inside { one(1) } else { outer.clone() },
+            gid_map: if inside { one(1) } else { outer },
+            mounts: 0,
+            limits: [(
+                "Max open files".to_owned(),
+                Limit {
+                    soft: Some(100),
+                    hard: Some(200),
+                },
+            )]
+            .into(),
+            cgroups: vec!["0::/a".to_owned()],
+            proc_owner: 0,
+            environment_bytes: 0,
+        }
+    }
+
+    fn observation() -> Observation {
+        let table = b"2 1 0:40 / / ro,nosuid,nodev,relatime - tmpfs cofferdam rw\n";
+        Observation {
+            host: namespaces(false)
+                .into_iter()
+                .map(|(kind, found)| (kind, found.inode))
+                .collect(),
+            processes: vec![
+                process(Role::Gateway, 0),
+                process(Role::Init, 1),
+                process(Role::Job, 2),
+            ],
+            mount_tables: vec![mountinfo(table).unwrap()],
+            unreadable: vec![],
+        }
+    }
+
+    type Change = fn(&mut Observation);
+
+    /// What one change makes differ, by process and thing.
+    fn found(change: Change) -> Vec<(String, String)> {
+        let mut observation = observation();
+        change(&mut observation);
+        let found = differences(&plan(), &observation);
+        found
+            .into_iter()
+            .map(|found| (found.process, found.what))
+            .collect()
+    }
+
+    fn job(observation: &mut Observation) -> &mut Thread {
+        &mut observation.processes[2].threads[0]
+    }
+
+    fn init(observation: &mut Observation) -> &mut Thread {
+        &mut observation.processes[1].threads[0]
+    }
+
+    fn hand_in(observation: &mut Observation, class: Class, mount: u64) {
+        job(observation).descriptors.push(Descriptor {
+            mount,
+            ..descriptor(9, class)
+        });
+    }
+
+    #[test]
+    fn a_sandbox_as_planned_has_no_difference() {
+        assert_eq!(found(|_| ()), []);
+    }
+
+    #[test]
+    fn each_single_deviation_of_a_job_is_reported_and_nothing_else() {
+        let changes: [(&str, Change); 31] = [
+            ("inheritable capabilities", |o| {
+                job(o).status.capabilities.inheritable = 2
+            }),
+            ("permitted capabilities", |o| {
+                job(o).status.capabilities.permitted |= 1 << 21
+            }),
+            ("effective capabilities", |o| {
+                job(o).status.capabilities.effective |= 1 << 63
+            }),
+            ("bounding capabilities", |o| {
+                job(o).status.capabilities.bounding |= 2
+            }),
+            ("bounding capabilities", |o| {
+                job(o).status.capabilities.bounding = 0
+            }),
+            ("ambient capabilities", |o| {
+                job(o).status.capabilities.ambient = 2
+            }),
+            ("no_new_privs", |o| job(o).status.no_new_privileges = false),
+            ("seccomp mode", |o| job(o).status.seccomp = 0),
+            ("seccomp filters", |o| job(o).status.seccomp_filters = 0),
+            ("uids, as U0 sees them", |o| job(o).status.uids[3] = 0),
+            ("gids, as U0 sees them", |o| job(o).status.gids[0] = 2),
+            ("supplementary groups", |o| job(o).status.groups = vec![1]),
+            ("uid map", |o| o.processes[2].uid_map[0].outside = 0),
+            ("gid map", |o| o.processes[2].gid_map[0].count = 2),
+            ("limit Max open files", |o| {
+                o.processes[2].limits.insert(
+                    "Max open files".to_owned(),
+                    Limit {
+                        soft: Some(1),
+                        hard: None,
+                    },
+                );
+            }),
+            ("limit Max open files", |o| o.processes[2].limits.clear()),
+            ("cgroup", |o| {
+                o.processes[2].cgroups = vec!["0::/ab".to_owned()]
+            }),
+            ("root", |o| job(o).root.path = "/tmp".to_owned()),
+            ("root", |o| job(o).root.mount = 77),
+            ("working directory", |o| job(o).directory.mount = 77),
+            ("descriptor 9", |o| hand_in(o, Class::Regular, 77)),
+            ("descriptor 9", |o| hand_in(o, Class::Directory, 77)),
+            ("descriptor 9", |o| hand_in(o, Class::Terminal, 77)),
+            ("descriptor 9", |o| hand_in(o, Class::Block(8, 0), 77)),
+            ("descriptor 9", |o| hand_in(o, Class::Socket, 77)),
+            ("descriptor 9", |o| {
+                hand_in(o, Class::Memory("plan".to_owned()), 77)
+            }),
+            ("descriptor 9", |o| {
+                hand_in(o, Class::Kernel("seccomp notify".to_owned()), 77)
+            }),
+            ("descriptor 9", |o| {
+                hand_in(o, Class::Kernel("fscontext".to_owned()), 77)
+            }),
+            ("descriptor 9", |o| {
+                hand_in(o, Class::Kernel("mnt".to_owned()), 77)
+            }),
+            ("mounts", |o| o.processes[2].mounts = 9),
+            ("parent", |o| o.processes[2].role = Role::Joined),
+        ];
+        for (what, change) in changes {
+            let all = found(change);
+            assert!(
+                all.iter().any(|(_, found)| found == what),
+                "{what}: {all:?}"
+            );
+            // Without a mount table nothing lies on it.
+            let more = what == "mounts";
+            assert!(
+                more || all.iter().all(|(_, found)| found == what),
+                "{what}: {all:?}"
+            );
+            assert!(
+                all.iter().all(|(who, _)| !who.starts_with("init")),
+                "{what}: {all:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_job_can_open_itself_is_no_difference() {
+        let changes: [Change; 7] = [
+            |o| hand_in(o, Class::Regular, 2),
+            |o| hand_in(o, Class::Memory("shm".to_owned()), 77),
+            |o| hand_in(o, Class::Kernel("eventfd".to_owned()), 77),
+            |o| hand_in(o, Class::Null, 77),
+            |o| {
+                hand_in(o, Class::Socket, 77);
+                let network = job(o).namespaces[&Kind::Net].inode;
+                job(o).descriptors.last_mut().unwrap().network = Some(network);
+            },
+            |o| job(o).status.seccomp_filters = 3,
+            |o| job(o).status.capabilities.permitted = 0,
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            assert_eq!(found(change), [], "change {index}");
+        }
+    }
+
+    #[test]
+    fn each_namespace_is_compared_with_the_hosts_inits_and_its_owner() {
+        for kind in Kind::ALL {
+            let mut observation = observation();
+            let host = observation.host[&kind];
+            let time = matches!(kind, Kind::Time | Kind::TimeForChildren);
+            let other = Namespace {
+                inode: if time { 999 } else { host },
+                owner: Some(U0),
+            };
+            job(&mut observation).namespaces.insert(kind, other);
+            let found = differences(&plan(), &observation);
+            let what = format!("{} namespace", kind.file());
+            assert!(
+                found.iter().any(|found| found.what == what),
+                "{what}: {found:?}"
+            );
+        }
+        for kind in [Kind::Net, Kind::Pid, Kind::Mnt, Kind::User] {
+            let mut observation = observation();
+            job(&mut observation)
+                .namespaces
+                .get_mut(&kind)
+                .unwrap()
+                .owner = Some(555);
+            let found = differences(&plan(), &observation);
+            assert_eq!(found.len(), 1, "{kind:?}: {found:?}");
+            assert!(found[0].what.starts_with("owner of"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_namespace_that_is_the_outer_one_is_reported() {
+        let all = found(|o| {
+            for index in [1, 2] {
+                let kinds = &mut o.processes[index].threads[0].namespaces;
+                kinds.insert(
+                    Kind::User,
+                    Namespace {
+                        inode: U0,
+                        owner: Some(U0),
+                    },
+                );
+                kinds.get_mut(&Kind::Mnt).unwrap().owner = Some(U0);
+            }
+        });
+        assert_eq!(all.len(), 2, "{all:?}");
+    }
+
+    #[test]
+    fn init_is_exactly_as_planned() {
+        let changes: [(&str, Change); 9] = [
+            ("permitted capabilities", |o| {
+                init(o).status.capabilities.permitted = 0
+            }),
+            ("effective capabilities", |o| {
+                init(o).status.capabilities.effective |= 2
+            }),
+            ("seccomp filters", |o| init(o).status.seccomp_filters = 2),
+            ("owner of /proc/1/fd", |o| o.processes[1].proc_owner = 1),
+            ("environment", |o| o.processes[1].environment_bytes = 20),
+            ("descriptor 9", |o| {
+                init(o).descriptors.push(descriptor(9, Class::Regular))
+            }),
+            ("sockets from outside", |o| {
+                init(o).descriptors.push(descriptor(9, Class::Socket))
+            }),
+            ("sockets from outside", |o| init(o).descriptors.truncate(2)),
+            ("limit Max open files", |o| {
+                o.processes[1].limits.insert(
+                    "Max open files".to_owned(),
+                    Limit {
+                        soft: Some(99),
+                        hard: Some(200),
+                    },
+                );
+            }),
+        ];
+        for (what, change) in changes {
+            assert_eq!(
+                found(change),
+                [("init 1 (test)".to_owned(), what.to_owned())]
+            );
+        }
+    }
+
+    #[test]
+    fn the_gateway_is_filtered_and_holds_nothing_of_others() {
+        let changes: [(&str, Change); 6] = [
+            ("uid map", |o| o.processes[0].uid_map.clear()),
+            ("no_new_privs", |o| {
+                o.processes[0].threads[0].status.no_new_privileges = false
+            }),
+            ("seccomp", |o| o.processes[0].threads[0].status.seccomp = 0),
+            ("descriptor 6", |o| {
+                o.processes[0].threads[0]
+                    .descriptors
+                    .push(descriptor(6, Class::Memory("filters".to_owned())));
+            }),
+            ("descriptor 6", |o| {
+                o.processes[0].threads[0]
+                    .descriptors
+                    .push(descriptor(6, Class::Directory))
+            }),
+            ("sockets from outside", |o| {
+                o.processes[0].threads[0]
+                    .descriptors
+                    .push(descriptor(3, Class::Socket))
+            }),
+        ];
+        for (what, change) in changes {
+            assert_eq!(
+                found(change),
+                [("gateway (test)".to_owned(), what.to_owned())]
+            );
+        }
+    }
+
+    #[test]
+    fn a_second_thread_is_looked_at_too() {
+        let all = found(|o| {
+            let mut thread = job(o).clone();
+            thread.status.seccomp = 0;
+            o.processes[2].threads.push(thread);
+        });
+        assert_eq!(
+            all,
+            [("job 2 (test)".to_owned(), "seccomp mode".to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_difference() {
+        let all = found(|o| {
+            o.unreadable.push(Unreadable {
+                pid: 7,
+                file: "fd".to_owned(),
+                cause: "EACCES".to_owned(),
+            });
+        });
+        assert_eq!(
+            all,
+            [("pid 7 outside".to_owned(), "read /proc/7/fd".to_owned())]
+        );
+        assert_eq!(found(|o| o.processes.truncate(1)).len(), 1);
+    }
+
+    #[test]
+    fn a_pid_1_that_is_the_job_is_judged_as_a_job() {
+        let mut plan = plan();
+        plan.exec.pid1 = true;
+        let mut observation = observation();
+        let of_job = process(Role::Job, 1);
+        observation.processes.truncate(2);
+        observation.processes[1] = Process {
+            role: Role::Init,
+            proc_owner: 1,
+            ..of_job
+        };
+        assert_eq!(differences(&plan, &observation), []);
+    }
+
+    #[test]
+    fn a_planned_cgroup_is_not_the_gateways() {
+        let mut plan = plan();
+        plan.steps.push(Step {
+            op: Op::Cgroup {
+                limits: crate::sandbox::plan::CgroupLimits::default(),
+            },
+            why: Origin::Always,
+        });
+        let found = differences(&plan, &observation());
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().all(|found| found.what == "cgroup"));
+    }
+
+    #[test]
+    fn observations_survive_the_pipe() {
+        let observation = observation();
+        let text = serde_json::to_string(&observation).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Observation>(&text).unwrap(),
+            observation
+        );
+    }
 }

@@ -37,10 +37,16 @@ impl PostureError {
     /// Call, object and errno, as they cross the pipe.
     pub(super) fn parts(&self) -> (String, String, i32) {
         match self {
-            Self::System { call, object, errno } => {
-                ((*call).to_owned(), object.clone(), errno.raw_os_error())
-            }
-            Self::Inside { call, object, errno } => (call.clone(), object.clone(), *errno),
+            Self::System {
+                call,
+                object,
+                errno,
+            } => ((*call).to_owned(), object.clone(), errno.raw_os_error()),
+            Self::Inside {
+                call,
+                object,
+                errno,
+            } => (call.clone(), object.clone(), *errno),
             Self::Stranger { init } => (
                 "compare namespaces".to_owned(),
                 format!("process {init}, which is not init of this sandbox"),
@@ -56,7 +62,9 @@ impl PostureError {
             libc::EPERM | libc::EACCES => {
                 "only the user who started the sandbox, or root, can look into it"
             }
-            libc::ENOENT | libc::ESRCH => "the sandbox has ended: cofferdam ps lists those that run",
+            libc::ENOENT | libc::ESRCH => {
+                "the sandbox has ended: cofferdam ps lists those that run"
+            }
             _ => "try again; if it stays so, cofferdam doctor says what this host lacks",
         }
     }
@@ -65,7 +73,10 @@ impl PostureError {
 impl fmt::Display for PostureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Answer(_) = self {
-            return write!(f, "the process that reads from inside U0 gave no whole answer");
+            return write!(
+                f,
+                "the process that reads from inside U0 gave no whole answer"
+            );
         }
         let (call, object, errno) = self.parts();
         let cause = std::io::Error::from_raw_os_error(errno);

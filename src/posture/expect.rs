@@ -65,8 +65,10 @@ pub struct ExpectedMount {
 
 /// What the plan says of the processes of its sandbox.
 pub fn expected(plan: &Plan) -> Expectation {
-    let mut expectation =
-        Expectation { job_is_init: plan.exec.pid1, ..Expectation::default() };
+    let mut expectation = Expectation {
+        job_is_init: plan.exec.pid1,
+        ..Expectation::default()
+    };
     for step in &plan.steps {
         add(&mut expectation, &step.op);
         if let Some(mount) = mount(&step.op) {
@@ -84,7 +86,9 @@ fn add(expectation: &mut Expectation, op: &Op) {
             expectation.outer_gids.clone_from(gids);
         }
         Op::Namespaces { kinds } => {
-            expectation.namespaces.extend(kinds.iter().flat_map(|kind| kinds_of(*kind)));
+            expectation
+                .namespaces
+                .extend(kinds.iter().flat_map(|kind| kinds_of(*kind)));
         }
         Op::JobUser { uids, gids, .. } => {
             expectation.namespaces.extend([Kind::User, Kind::Mnt]);
@@ -92,7 +96,11 @@ fn add(expectation: &mut Expectation, op: &Op) {
             expectation.gids.clone_from(gids);
         }
         Op::Groups => expectation.groups_dropped = true,
-        Op::Capabilities { bounding, job, init } => {
+        Op::Capabilities {
+            bounding,
+            job,
+            init,
+        } => {
             expectation.bounding = bits(bounding);
             expectation.job = bits(job);
             expectation.init = bits(init);
@@ -101,8 +109,10 @@ fn add(expectation: &mut Expectation, op: &Op) {
         Op::Seccomp { .. } => expectation.seccomp_filters += 1,
         Op::Cgroup { .. } => expectation.cgroup = true,
         Op::Rlimits { limits } => {
-            expectation.limits =
-                limits.iter().map(|(name, soft, hard)| (limit(*name).to_owned(), (*soft, *hard))).collect();
+            expectation.limits = limits
+                .iter()
+                .map(|(name, soft, hard)| (limit(*name).to_owned(), (*soft, *hard)))
+                .collect();
         }
         Op::SealRoot => seal(&mut expectation.mounts),
         Op::Landlock { .. } => expectation.not_observable.push("landlock domain"),
@@ -193,29 +203,85 @@ fn own(path: &str, kind: &'static str, attributes: Attributes) -> ExpectedMount 
 /// A mount of what is there already: at least these options.
 fn existing(path: &str, attributes: Attributes, carries: bool) -> ExpectedMount {
     let options = options(attributes);
-    ExpectedMount { path: path.to_owned(), kind: None, options, exact: false, carries, root: None }
+    ExpectedMount {
+        path: path.to_owned(),
+        kind: None,
+        options,
+        exact: false,
+        carries,
+        root: None,
+    }
 }
 
 fn mount(op: &Op) -> Option<ExpectedMount> {
     let plain = Attributes::default();
-    let kernel = Attributes { no_exec: true, ..plain };
-    let set_id = Attributes { set_id: true, ..plain };
+    let kernel = Attributes {
+        no_exec: true,
+        ..plain
+    };
+    let set_id = Attributes {
+        set_id: true,
+        ..plain
+    };
     Some(match op {
-        Op::Root { root: Root::Tmpfs { .. } } => own("/", "tmpfs", plain),
-        Op::Root { root: Root::Overlay { .. } } => own("/", "overlay", set_id),
-        Op::Bind { path, attributes, .. } => existing(path, *attributes, true),
-        Op::Tmpfs { path, attributes, .. } => own(path, "tmpfs", *attributes),
-        Op::Overlay { path, attributes, .. } => own(path, "overlay", *attributes),
+        Op::Root {
+            root: Root::Tmpfs { .. },
+        } => own("/", "tmpfs", plain),
+        Op::Root {
+            root: Root::Overlay { .. },
+        } => own("/", "overlay", set_id),
+        Op::Bind {
+            path, attributes, ..
+        } => existing(path, *attributes, true),
+        Op::Tmpfs {
+            path, attributes, ..
+        } => own(path, "tmpfs", *attributes),
+        Op::Overlay {
+            path, attributes, ..
+        } => own(path, "overlay", *attributes),
         Op::Proc { path } => own(path, "proc", kernel),
-        Op::Sysfs { path } => own(path, "sysfs", Attributes { read_only: true, ..kernel }),
-        Op::Devpts { path, .. } => own(path, "devpts", Attributes { devices: true, ..kernel }),
-        Op::Pin { path, read_only } => {
-            existing(path, Attributes { read_only: *read_only, ..plain }, true)
-        }
-        Op::ReadOnly { path } => existing(path, Attributes { read_only: true, ..kernel }, true),
+        Op::Sysfs { path } => own(
+            path,
+            "sysfs",
+            Attributes {
+                read_only: true,
+                ..kernel
+            },
+        ),
+        Op::Devpts { path, .. } => own(
+            path,
+            "devpts",
+            Attributes {
+                devices: true,
+                ..kernel
+            },
+        ),
+        Op::Pin { path, read_only } => existing(
+            path,
+            Attributes {
+                read_only: *read_only,
+                ..plain
+            },
+            true,
+        ),
+        Op::ReadOnly { path } => existing(
+            path,
+            Attributes {
+                read_only: true,
+                ..kernel
+            },
+            true,
+        ),
         Op::Mask { path, directory } => ExpectedMount {
             root: Some(if *directory { "/directory" } else { "/file" }),
-            ..own(path, "tmpfs", Attributes { read_only: true, ..kernel })
+            ..own(
+                path,
+                "tmpfs",
+                Attributes {
+                    read_only: true,
+                    ..kernel
+                },
+            )
         },
         _ => return None,
     })

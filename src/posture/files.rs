@@ -47,7 +47,11 @@ impl Files {
     pub(super) fn of_process(pid: i32) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())?;
-        Ok(Self { directory, pid, below: String::new() })
+        Ok(Self {
+            directory,
+            pid,
+            below: String::new(),
+        })
     }
 
     /// Opens the directory of one of its threads.
@@ -55,7 +59,11 @@ impl Files {
         let below = format!("task/{tid}");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(&self.directory, &below, flags, Mode::empty())?;
-        Ok(Self { directory, pid: self.pid, below })
+        Ok(Self {
+            directory,
+            pid: self.pid,
+            below,
+        })
     }
 
     /// Its threads.
@@ -97,7 +105,12 @@ impl Files {
 
     /// Opens a file for reading, through a magic link if it is one.
     pub(super) fn open(&self, name: &str) -> Result<OwnedFd, Errno> {
-        openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        openat(
+            &self.directory,
+            name,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
     }
 
     /// Where a magic link says it leads.
@@ -135,7 +148,11 @@ impl Files {
             Failed::Malformed(malformed) => malformed.to_string(),
         };
         let slash = if self.below.is_empty() { "" } else { "/" };
-        Unreadable { pid: self.pid, file: format!("{}{slash}{name}", self.below), cause }
+        Unreadable {
+            pid: self.pid,
+            file: format!("{}{slash}{name}", self.below),
+            cause,
+        }
     }
 }
 
@@ -148,7 +165,12 @@ pub(super) fn all_processes() -> Result<Vec<i32>, Failed> {
 fn numbers<T: std::str::FromStr + Ord>(directory: Dir) -> Result<Vec<T>, Failed> {
     let mut numbers = Vec::new();
     for entry in directory {
-        if let Some(number) = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
+        if let Some(number) = entry?
+            .file_name()
+            .to_str()
+            .ok()
+            .and_then(|name| name.parse().ok())
+        {
             numbers.push(number);
         }
     }

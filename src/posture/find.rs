@@ -7,7 +7,7 @@
 use super::PostureError;
 use super::files::{Failed, Files, all_processes};
 use super::observation::{Kind, Observation, Role, Unreadable};
-use super::read::{Reader, Gone};
+use super::read::{Gone, Reader};
 use super::status;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,13 @@ pub(super) fn own_namespaces() -> Result<BTreeMap<Kind, u64>, PostureError> {
                 namespaces.insert(kind, inode);
             }
             Err(Failed::Kernel(Errno::NOENT)) => {}
-            Err(error) => return Err(kernel("readlink", format!("/proc/self/ns/{}", kind.file()), &error)),
+            Err(error) => {
+                return Err(kernel(
+                    "readlink",
+                    format!("/proc/self/ns/{}", kind.file()),
+                    &error,
+                ));
+            }
         }
     }
     Ok(namespaces)
@@ -36,7 +42,11 @@ fn own_pid() -> i32 {
 }
 
 fn failed(call: &'static str, object: &str) -> impl FnOnce(Errno) -> PostureError {
-    move |errno| PostureError::System { call, object: object.to_owned(), errno }
+    move |errno| PostureError::System {
+        call,
+        object: object.to_owned(),
+        errno,
+    }
 }
 
 fn kernel(call: &'static str, object: String, failed: &Failed) -> PostureError {
@@ -45,7 +55,11 @@ fn kernel(call: &'static str, object: String, failed: &Failed) -> PostureError {
         Failed::TooLong => Errno::FBIG,
         Failed::Malformed(_) => Errno::INVAL,
     };
-    PostureError::System { call, object, errno }
+    PostureError::System {
+        call,
+        object,
+        errno,
+    }
 }
 
 /// Reads gateway, init and everything in init's pid namespace. Called inside U0.
@@ -55,10 +69,13 @@ pub(super) fn sandbox(
     init: i32,
 ) -> Result<Observation, PostureError> {
     let files = Files::of_process(init).map_err(failed("open", &format!("/proc/{init}")))?;
+    if !below_us(&files) {
+        return Err(PostureError::Stranger { init });
+    }
     let namespace = files
         .namespace("pid")
         .map_err(|error| kernel("readlink", format!("/proc/{init}/ns/pid"), &error))?;
-    if host.get(&Kind::Pid) == Some(&namespace) || !below_us(&files) {
+    if host.get(&Kind::Pid) == Some(&namespace) {
         return Err(PostureError::Stranger { init });
     }
     let mut reader = Reader::new(host).map_err(failed("memfd_create", ""))?;
@@ -66,8 +83,10 @@ pub(super) fn sandbox(
     take(&mut reader, init, Role::Init, true)?;
     let mut seen = BTreeSet::from([gateway, init]);
     for _ in 0..SCANS {
-        let found: Vec<_> =
-            scan(init, namespace)?.into_iter().filter(|(pid, _)| seen.insert(*pid)).collect();
+        let found: Vec<_> = scan(init, namespace)?
+            .into_iter()
+            .filter(|(pid, _)| seen.insert(*pid))
+            .collect();
         if found.is_empty() {
             return Ok(reader.finish());
         }
@@ -97,9 +116,7 @@ fn below_us(files: &Files) -> bool {
 fn take(reader: &mut Reader, pid: i32, role: Role, needed: bool) -> Result<(), PostureError> {
     match reader.process(pid, role) {
         Ok(()) => Ok(()),
-        Err(Gone) if needed => {
-            Err(failed("read", &format!("/proc/{pid}"))(Errno::SRCH))
-        }
+        Err(Gone) if needed => Err(failed("read", &format!("/proc/{pid}"))(Errno::SRCH)),
         Err(Gone) => Ok(()),
     }
 }
@@ -110,7 +127,9 @@ fn scan(init: i32, namespace: u64) -> Result<Vec<(i32, Role)>, PostureError> {
     let mut parents = BTreeMap::new();
     let mut inside = BTreeSet::new();
     for pid in all {
-        let Ok(files) = Files::of_process(pid) else { continue };
+        let Ok(files) = Files::of_process(pid) else {
+            continue;
+        };
         match files.parsed("status", status::parent) {
             Ok(parent) => {
                 parents.insert(pid, parent);
@@ -124,9 +143,16 @@ fn scan(init: i32, namespace: u64) -> Result<Vec<(i32, Role)>, PostureError> {
         }
     }
     let below = descendants(init, &parents);
-    let joined = inside.difference(&below).filter(|pid| **pid != init).map(|pid| (*pid, Role::Joined));
+    let joined = inside
+        .difference(&below)
+        .filter(|pid| **pid != init)
+        .map(|pid| (*pid, Role::Joined));
     let joined: Vec<_> = joined.collect();
-    Ok(below.iter().map(|pid| (*pid, Role::Job)).chain(joined).collect())
+    Ok(below
+        .iter()
+        .map(|pid| (*pid, Role::Job))
+        .chain(joined)
+        .collect())
 }
 
 /// All whose chain of parents leads to `root`.

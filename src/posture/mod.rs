@@ -40,7 +40,11 @@ const LIMIT: u64 = 256 << 20;
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Observed(Observation),
-    Failed { call: String, object: String, errno: i32 },
+    Failed {
+        call: String,
+        object: String,
+        errno: i32,
+    },
 }
 
 /// Reads every process of the sandbox that has this gateway and this init (pids outside).
@@ -55,9 +59,21 @@ enum Answer {
 /// cannot be read is [`Observation::unreadable`], which is a difference.
 pub fn observe(gateway: i32, init: i32) -> Result<Observation, PostureError> {
     let path = format!("/proc/{gateway}/ns/user");
-    let user = openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| PostureError::System { call: "open", object: path, errno })?;
-    let system = |call| move |errno| PostureError::System { call, object: String::new(), errno };
+    let user =
+        openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+            PostureError::System {
+                call: "open",
+                object: path,
+                errno,
+            }
+        })?;
+    let system = |call| {
+        move |errno| PostureError::System {
+            call,
+            object: String::new(),
+            errno,
+        }
+    };
     let (answers, answer) = pipe_with(PipeFlags::CLOEXEC).map_err(system("pipe2"))?;
     match clone_process(0, false).map_err(system("clone"))? {
         Cloned::Child => {
@@ -94,7 +110,11 @@ fn inside(user: &OwnedFd, gateway: i32, init: i32) -> Answer {
 
 fn failed(error: PostureError) -> Answer {
     let (call, object, errno) = error.parts();
-    Answer::Failed { call, object, errno }
+    Answer::Failed {
+        call,
+        object,
+        errno,
+    }
 }
 
 fn reply(pipe: OwnedFd, answer: &Answer) -> i32 {
@@ -112,9 +132,15 @@ fn hear(pipe: OwnedFd) -> Result<Observation, PostureError> {
         .map_err(PostureError::Answer)?;
     match serde_json::from_slice(&bytes) {
         Ok(Answer::Observed(observation)) => Ok(observation),
-        Ok(Answer::Failed { call, object, errno }) => {
-            Err(PostureError::Inside { call, object, errno })
-        }
+        Ok(Answer::Failed {
+            call,
+            object,
+            errno,
+        }) => Err(PostureError::Inside {
+            call,
+            object,
+            errno,
+        }),
         Err(error) => Err(PostureError::Answer(error.into())),
     }
 }

@@ -15,7 +15,10 @@ pub(super) type Deviation = (String, String, String);
 pub(super) fn deviations(planned: &[ExpectedMount], table: &[Mount]) -> Vec<Deviation> {
     let mut found = Vec::new();
     for (index, expected) in planned.iter().enumerate() {
-        let replaced = planned.iter().skip(index + 1).any(|later| later.path == expected.path);
+        let replaced = planned
+            .iter()
+            .skip(index + 1)
+            .any(|later| later.path == expected.path);
         if !replaced {
             found.extend(planned_mount(expected, table));
         }
@@ -55,7 +58,10 @@ fn fits(expected: &ExpectedMount, mount: &Mount) -> bool {
 }
 
 fn restrictions(mount: &Mount) -> BTreeSet<&'static str> {
-    RESTRICTING.into_iter().filter(|option| mount.has(option)).collect()
+    RESTRICTING
+        .into_iter()
+        .filter(|option| mount.has(option))
+        .collect()
 }
 
 /// A mount of the host below a source comes along with its tree, restricted like it.
@@ -74,7 +80,9 @@ fn unplanned_mount(planned: &[ExpectedMount], mount: &Mount) -> Option<Deviation
 
 fn lies_below(path: &str, directory: &str) -> bool {
     directory == "/"
-        || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || path
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn words(expected: &ExpectedMount) -> String {
@@ -85,11 +93,24 @@ fn words(expected: &ExpectedMount) -> String {
         Some("/") | None => String::new(),
         Some(root) => format!(" {root} of"),
     };
-    format!("{}{root} {kind}{more}", if options.is_empty() { "rw".to_owned() } else { options.join(",") }).trim().to_owned()
+    format!(
+        "{}{root} {kind}{more}",
+        if options.is_empty() {
+            "rw".to_owned()
+        } else {
+            options.join(",")
+        }
+    )
+    .trim()
+    .to_owned()
 }
 
 fn shown(mount: &Mount) -> String {
-    let root = if mount.root == "/" { String::new() } else { format!(" {} of", mount.root) };
+    let root = if mount.root == "/" {
+        String::new()
+    } else {
+        format!(" {} of", mount.root)
+    };
     format!("{}{root} {}", mount.options, mount.fstype)
 }
 
@@ -141,18 +162,49 @@ mod tests {
     #[test]
     fn each_single_deviation_is_found() {
         for (good, bad, what) in [
-            ("/ / ro,nosuid,nodev,relatime - tmpfs", "/ / rw,nosuid,nodev,relatime - tmpfs", "mount /"),
-            ("/ / ro,nosuid,nodev,relatime - tmpfs", "/ / ro,nosuid,nodev,relatime - ext4", "mount /"),
-            ("/usr /usr ro,nosuid,nodev", "/usr /usr ro,nodev", "mount /usr"),
-            ("/ /usr/local ro,nosuid,nodev", "/ /usr/local ro,nosuid", "mount /usr/local"),
+            (
+                "/ / ro,nosuid,nodev,relatime - tmpfs",
+                "/ / rw,nosuid,nodev,relatime - tmpfs",
+                "mount /",
+            ),
+            (
+                "/ / ro,nosuid,nodev,relatime - tmpfs",
+                "/ / ro,nosuid,nodev,relatime - ext4",
+                "mount /",
+            ),
+            (
+                "/usr /usr ro,nosuid,nodev",
+                "/usr /usr ro,nodev",
+                "mount /usr",
+            ),
+            (
+                "/ /usr/local ro,nosuid,nodev",
+                "/ /usr/local ro,nosuid",
+                "mount /usr/local",
+            ),
             ("/ /proc rw,nosuid", "/ /proc ro,nosuid", "mount /proc"),
-            ("/file /proc/keys", "/directory /proc/keys", "mount /proc/keys"),
-            ("/usr /usr ro,nosuid,nodev,relatime -", "/usr /usr ro,nosuid,nodev,relatime shared:3 -", "propagation of /usr"),
-            ("6 5 0:50 /file /proc/keys", "6 5 0:50 /file /proc/kcore", "mount /proc/keys"),
+            (
+                "/file /proc/keys",
+                "/directory /proc/keys",
+                "mount /proc/keys",
+            ),
+            (
+                "/usr /usr ro,nosuid,nodev,relatime -",
+                "/usr /usr ro,nosuid,nodev,relatime shared:3 -",
+                "propagation of /usr",
+            ),
+            (
+                "6 5 0:50 /file /proc/keys",
+                "6 5 0:50 /file /proc/kcore",
+                "mount /proc/keys",
+            ),
         ] {
             let text = TABLE.replace(good, bad);
             assert_ne!(text, TABLE, "{good}");
-            assert!(found(&text).iter().any(|deviation| deviation.0 == what), "{what}: {bad}");
+            assert!(
+                found(&text).iter().any(|deviation| deviation.0 == what),
+                "{what}: {bad}"
+            );
         }
     }
 

@@ -39,7 +39,10 @@ impl Reader {
             unreadable: Vec::new(),
         };
         let memory = (rustix::fs::major(device), rustix::fs::minor(device));
-        Ok(Self { observation, memory })
+        Ok(Self {
+            observation,
+            memory,
+        })
     }
 
     pub(super) fn finish(self) -> Observation {
@@ -66,9 +69,19 @@ impl Reader {
     /// share: a leader that has ended shows nothing.
     fn whole(&mut self, files: &Files, pid: i32, role: Role) -> Read<Option<Process>> {
         let threads = self.threads(files, pid)?;
-        let Some(first) = threads.first() else { return Ok(None) };
-        let witness = at(files, "task", files.of_thread(first.status.tid).map_err(Failed::from))?;
-        let table = at(&witness, "mountinfo", witness.parsed("mountinfo", tables::mountinfo))?;
+        let Some(first) = threads.first() else {
+            return Ok(None);
+        };
+        let witness = at(
+            files,
+            "task",
+            files.of_thread(first.status.tid).map_err(Failed::from),
+        )?;
+        let table = at(
+            &witness,
+            "mountinfo",
+            witness.parsed("mountinfo", tables::mountinfo),
+        )?;
         let cgroup = at(&witness, "cgroup", witness.bytes("cgroup"))?;
         let environment = at(&witness, "environ", witness.bytes("environ"))?;
         let owner = at(&witness, "fd", witness.stat("fd").map_err(Failed::from))?.stx_uid;
@@ -77,11 +90,23 @@ impl Reader {
             pid,
             pid_inside: first.status.tid_inside,
             name: first.status.name.clone(),
-            uid_map: at(&witness, "uid_map", witness.parsed("uid_map", tables::id_map))?,
-            gid_map: at(&witness, "gid_map", witness.parsed("gid_map", tables::id_map))?,
+            uid_map: at(
+                &witness,
+                "uid_map",
+                witness.parsed("uid_map", tables::id_map),
+            )?,
+            gid_map: at(
+                &witness,
+                "gid_map",
+                witness.parsed("gid_map", tables::id_map),
+            )?,
             mounts: self.table(table),
             limits: at(&witness, "limits", witness.parsed("limits", tables::limits))?,
-            cgroups: cgroup.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(shown).collect(),
+            cgroups: cgroup
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(shown)
+                .collect(),
             proc_owner: owner,
             environment_bytes: environment.len() as u64,
             threads,
@@ -90,16 +115,21 @@ impl Reader {
 
     fn table(&mut self, table: Vec<Mount>) -> usize {
         let tables = &mut self.observation.mount_tables;
-        tables.iter().position(|known| *known == table).unwrap_or_else(|| {
-            tables.push(table);
-            tables.len() - 1
-        })
+        tables
+            .iter()
+            .position(|known| *known == table)
+            .unwrap_or_else(|| {
+                tables.push(table);
+                tables.len() - 1
+            })
     }
 
     fn threads(&self, files: &Files, pid: i32) -> Read<Vec<Thread>> {
         let mut threads = Vec::new();
         for tid in at(files, "task", files.threads())? {
-            let Ok(thread) = files.of_thread(tid) else { continue };
+            let Ok(thread) = files.of_thread(tid) else {
+                continue;
+            };
             match self.thread(&thread, pid, tid) {
                 Ok(observed) => threads.push(observed),
                 Err(_) if thread.ended() => {}
@@ -127,7 +157,12 @@ impl Reader {
 
     fn descriptors(&self, files: &Files, pid: i32, tid: i32) -> Read<Vec<Descriptor>> {
         let numbers: Vec<u32> = at(files, "fd", files.numbers("fd"))?;
-        let mut holder = Holder { pid, tid, files, pidfd: None };
+        let mut holder = Holder {
+            pid,
+            tid,
+            files,
+            pidfd: None,
+        };
         let mut descriptors = Vec::with_capacity(numbers.len());
         for number in numbers {
             let name = format!("fd/{number}");
@@ -141,7 +176,12 @@ impl Reader {
         Ok(descriptors)
     }
 
-    fn descriptor(&self, holder: &mut Holder<'_>, name: &str, number: u32) -> Result<Descriptor, Failed> {
+    fn descriptor(
+        &self,
+        holder: &mut Holder<'_>,
+        name: &str,
+        number: u32,
+    ) -> Result<Descriptor, Failed> {
         let link = holder.files.link(name)?;
         let stat = holder.files.stat(name)?;
         let object = Object {
@@ -150,8 +190,18 @@ impl Reader {
             memory: (stat.stx_dev_major, stat.stx_dev_minor) == self.memory,
         };
         let class = tables::class(&link, object);
-        let network = if class == Class::Socket { holder.network(number)? } else { None };
-        Ok(Descriptor { number, class, target: shown(&link), mount: stat.stx_mnt_id, network })
+        let network = if class == Class::Socket {
+            holder.network(number)?
+        } else {
+            None
+        };
+        Ok(Descriptor {
+            number,
+            class,
+            target: shown(&link),
+            mount: stat.stx_mnt_id,
+            network,
+        })
     }
 }
 
@@ -167,11 +217,17 @@ fn namespace(files: &Files, name: &str) -> Result<Namespace, Failed> {
         Err(Errno::PERM) => None,
         Err(errno) => return Err(errno.into()),
     };
-    Ok(Namespace { inode: fstat(fd)?.st_ino, owner })
+    Ok(Namespace {
+        inode: fstat(fd)?.st_ino,
+        owner,
+    })
 }
 
 fn directory(files: &Files, name: &str) -> Result<Directory, Failed> {
-    Ok(Directory { path: shown(&files.link(name)?), mount: files.stat(name)?.stx_mnt_id })
+    Ok(Directory {
+        path: shown(&files.link(name)?),
+        mount: files.stat(name)?.stx_mnt_id,
+    })
 }
 
 /// A thread whose descriptors are copied to ask them what /proc does not say.
@@ -201,7 +257,11 @@ impl Holder<'_> {
 
     /// PIDFD_THREAD (Linux 6.9) names a thread that is not the leader.
     fn open(&self) -> Result<OwnedFd, Failed> {
-        let flags = if self.tid == self.pid { 0 } else { libc::PIDFD_THREAD };
+        let flags = if self.tid == self.pid {
+            0
+        } else {
+            libc::PIDFD_THREAD
+        };
         let tid = Pid::from_raw(self.tid).ok_or(Errno::SRCH)?;
         let pidfd = pidfd_open(tid, PidfdFlags::from_bits_retain(flags))?;
         // The number was still this thread's after the pidfd was taken, so the pidfd is too.

@@ -26,12 +26,20 @@ pub fn text(
         if !users.is_empty() {
             row(&mut text, &format!("mounts of {}", users.join(" ")), "");
             for mount in table {
-                row(&mut text, "", &format!("{} {} {}", mount.point, mount.fstype, mount.options));
+                row(
+                    &mut text,
+                    "",
+                    &format!("{} {} {}", mount.point, mount.fstype, mount.options),
+                );
             }
         }
     }
     if !expectation.not_observable.is_empty() {
-        row(&mut text, "not in /proc", &expectation.not_observable.join(", "));
+        row(
+            &mut text,
+            "not in /proc",
+            &expectation.not_observable.join(", "),
+        );
     }
     text.push_str(&verdict(differences));
     text
@@ -42,10 +50,24 @@ fn verdict(differences: &[Difference]) -> String {
         return "as planned\n".to_owned();
     }
     let mut text = String::new();
-    for Difference { process, what, expected, actual } in differences {
-        row(&mut text, "DIFFERS", &format!("{process}: {what}: planned {expected}; is {actual}"));
+    for Difference {
+        process,
+        what,
+        expected,
+        actual,
+    } in differences
+    {
+        row(
+            &mut text,
+            "DIFFERS",
+            &format!("{process}: {what}: planned {expected}; is {actual}"),
+        );
     }
-    row(&mut text, "", &format!("{} differences from the plan", differences.len()));
+    row(
+        &mut text,
+        "",
+        &format!("{} differences from the plan", differences.len()),
+    );
     text
 }
 
@@ -66,14 +88,26 @@ fn process_text(process: &Process, expectation: &Expectation) -> String {
         }
     }
     row(&mut text, "threads", &process.threads.len().to_string());
-    row(&mut text, "uid map", &crate::confine::idmap::describe(&process.uid_map));
-    row(&mut text, "gid map", &crate::confine::idmap::describe(&process.gid_map));
+    row(
+        &mut text,
+        "uid map",
+        &crate::confine::idmap::describe(&process.uid_map),
+    );
+    row(
+        &mut text,
+        "gid map",
+        &crate::confine::idmap::describe(&process.gid_map),
+    );
     row(&mut text, "cgroup", &process.cgroups.join(" "));
     if process.role != Role::Gateway {
         for (name, limit) in &process.limits {
             if let Some((soft, hard)) = expectation.limits.get(name) {
                 let is = format!("{} {}", bound(limit.soft), bound(limit.hard));
-                row(&mut text, "limit", &format!("{name}: {is} (planned {soft} {hard})"));
+                row(
+                    &mut text,
+                    "limit",
+                    &format!("{name}: {is} (planned {soft} {hard})"),
+                );
             }
         }
     }
@@ -83,19 +117,39 @@ fn process_text(process: &Process, expectation: &Expectation) -> String {
 type Row = (&'static str, fn(&Thread) -> String);
 
 const ROWS: [Row; 14] = [
-    ("uid gid", |thread| format!("{:?} {:?}", thread.status.uids, thread.status.gids)),
+    ("uid gid", |thread| {
+        format!("{:?} {:?}", thread.status.uids, thread.status.gids)
+    }),
     ("groups", |thread| format!("{:?}", thread.status.groups)),
-    ("effective", |thread| capability_words(thread.status.capabilities.effective)),
-    ("permitted", |thread| capability_words(thread.status.capabilities.permitted)),
-    ("inheritable", |thread| capability_words(thread.status.capabilities.inheritable)),
-    ("ambient", |thread| capability_words(thread.status.capabilities.ambient)),
-    ("bounding", |thread| capability_words(thread.status.capabilities.bounding)),
-    ("no_new_privs", |thread| u8::from(thread.status.no_new_privileges).to_string()),
+    ("effective", |thread| {
+        capability_words(thread.status.capabilities.effective)
+    }),
+    ("permitted", |thread| {
+        capability_words(thread.status.capabilities.permitted)
+    }),
+    ("inheritable", |thread| {
+        capability_words(thread.status.capabilities.inheritable)
+    }),
+    ("ambient", |thread| {
+        capability_words(thread.status.capabilities.ambient)
+    }),
+    ("bounding", |thread| {
+        capability_words(thread.status.capabilities.bounding)
+    }),
+    ("no_new_privs", |thread| {
+        u8::from(thread.status.no_new_privileges).to_string()
+    }),
     ("seccomp", |thread| {
-        format!("mode {}, filters {}", thread.status.seccomp, thread.status.seccomp_filters)
+        format!(
+            "mode {}, filters {}",
+            thread.status.seccomp, thread.status.seccomp_filters
+        )
     }),
     ("namespaces", |thread| {
-        let names = thread.namespaces.iter().map(|(kind, found)| format!("{} {}", kind.file(), found.inode));
+        let names = thread
+            .namespaces
+            .iter()
+            .map(|(kind, found)| format!("{} {}", kind.file(), found.inode));
         names.collect::<Vec<_>>().join(", ")
     }),
     ("root", |thread| thread.root.path.clone()),
@@ -108,9 +162,10 @@ const ROWS: [Row; 14] = [
         )
     }),
     ("descriptors", |thread| {
-        let words = thread.descriptors.iter().map(|descriptor| {
-            format!("{} {}", descriptor.number, class_words(&descriptor.class))
-        });
+        let words = thread
+            .descriptors
+            .iter()
+            .map(|descriptor| format!("{} {}", descriptor.number, class_words(&descriptor.class)));
         words.collect::<Vec<_>>().join(", ")
     }),
 ];

@@ -59,7 +59,8 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn find(&self, key: &'static str) -> Result<Option<&'a [u8]>, Malformed> {
         let mut values = self.bytes.split(|byte| *byte == b'\n').filter_map(|line| {
-            line.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b":"))
+            line.strip_prefix(key.as_bytes())
+                .and_then(|rest| rest.strip_prefix(b":"))
         });
         match (values.next(), values.next()) {
             (first, None) => Ok(first.map(<[u8]>::trim_ascii)),
@@ -86,7 +87,9 @@ impl<'a> Fields<'a> {
         &self,
         key: &'static str,
     ) -> Result<[T; N], Malformed> {
-        self.list(key)?.try_into().map_err(|_| Malformed::value(key))
+        self.list(key)?
+            .try_into()
+            .map_err(|_| Malformed::value(key))
     }
 
     fn mask(&self, key: &'static str) -> Result<u64, Malformed> {
@@ -94,7 +97,10 @@ impl<'a> Fields<'a> {
     }
 
     fn state(&self) -> Result<char, Malformed> {
-        self.text("State")?.chars().next().ok_or(Malformed::value("State"))
+        self.text("State")?
+            .chars()
+            .next()
+            .ok_or(Malformed::value("State"))
     }
 
     /// NSpid lists the id from the reader's pid namespace inwards.
@@ -129,7 +135,10 @@ mod tests {
     #[test]
     fn every_field_is_read() {
         let status = parse(STATUS.as_bytes()).unwrap();
-        assert_eq!((status.tid, status.parent, status.tid_inside), (25606, 25604, 2));
+        assert_eq!(
+            (status.tid, status.parent, status.tid_inside),
+            (25606, 25604, 2)
+        );
         assert_eq!((status.uids, status.gids), ([1; 4], [2; 4]));
         assert_eq!(status.groups, [4, 5]);
         assert_eq!(status.umask, Some(0o22));
@@ -138,7 +147,10 @@ mod tests {
         assert_eq!(status.capabilities.bounding, 0x1ff_ffff_ffff);
         assert!(status.no_new_privileges);
         assert_eq!((status.seccomp, status.seccomp_filters), (2, 3));
-        assert_eq!((status.blocked, status.ignored, status.caught), (1, 0x1000, 0x440));
+        assert_eq!(
+            (status.blocked, status.ignored, status.caught),
+            (1, 0x1000, 0x440)
+        );
     }
 
     #[test]
@@ -161,7 +173,15 @@ mod tests {
 
     #[test]
     fn each_missing_or_spoilt_line_is_an_error() {
-        for key in ["PPid", "Uid", "Groups", "CapBnd", "NoNewPrivs", "Seccomp_filters", "NSpid"] {
+        for key in [
+            "PPid",
+            "Uid",
+            "Groups",
+            "CapBnd",
+            "NoNewPrivs",
+            "Seccomp_filters",
+            "NSpid",
+        ] {
             let without: String = STATUS
                 .split_inclusive('\n')
                 .filter(|line| !line.starts_with(&format!("{key}:")))
@@ -175,7 +195,10 @@ mod tests {
             ("Seccomp:\t2", "Seccomp:\ttwo"),
             ("NSpid:\t25606\t2", "NSpid:\t"),
         ] {
-            assert!(parse(STATUS.replace(good, bad).as_bytes()).is_err(), "{bad}");
+            assert!(
+                parse(STATUS.replace(good, bad).as_bytes()).is_err(),
+                "{bad}"
+            );
         }
     }
 }

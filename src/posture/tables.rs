@@ -48,7 +48,11 @@ pub fn id_map(bytes: &[u8]) -> Result<Vec<Extent>, Malformed> {
 fn extent(line: &[u8]) -> Option<Extent> {
     let mut numbers = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let mut next = || numbers.next()?.parse().ok();
-    let extent = Extent { inside: next()?, outside: next()?, count: next()? };
+    let extent = Extent {
+        inside: next()?,
+        outside: next()?,
+        count: next()?,
+    };
     numbers.next().is_none().then_some(extent)
 }
 
@@ -136,8 +140,20 @@ Max open files            1024                 9999                 files
 Max nice priority         0                    0                    
 ";
         let limits = limits(text.as_bytes()).unwrap();
-        assert_eq!(limits["Max open files"], Limit { soft: Some(1024), hard: Some(9999) });
-        assert_eq!(limits["Max cpu time"], Limit { soft: None, hard: None });
+        assert_eq!(
+            limits["Max open files"],
+            Limit {
+                soft: Some(1024),
+                hard: Some(9999)
+            }
+        );
+        assert_eq!(
+            limits["Max cpu time"],
+            Limit {
+                soft: None,
+                hard: None
+            }
+        );
         assert_eq!(limits.len(), 3);
         assert!(super::limits(b"heading\nMax open files 1024 9999 files\n").is_err());
         assert!(super::limits(b"heading\nMax open files            -1                   9999                 files\n").is_err());
@@ -149,8 +165,16 @@ Max nice priority         0                    0
         assert_eq!(
             id_map(text.as_bytes()).unwrap(),
             [
-                Extent { inside: 0, outside: 1002, count: 1 },
-                Extent { inside: 1, outside: 165_536, count: 65_536 }
+                Extent {
+                    inside: 0,
+                    outside: 1002,
+                    count: 1
+                },
+                Extent {
+                    inside: 1,
+                    outside: 165_536,
+                    count: 65_536
+                }
             ]
         );
         for bad in ["0 1\n", "0 1 2 3\n", "0 1 4294967296\n", "\u{fffd}\n"] {
@@ -169,17 +193,33 @@ Max nice priority         0                    0
     }
 
     fn object(mode: u32) -> Object {
-        Object { mode, device: (1, 3), memory: false }
+        Object {
+            mode,
+            device: (1, 3),
+            memory: false,
+        }
     }
 
     #[test]
     fn the_inode_decides_the_class_and_not_the_name() {
         assert_eq!(class(b"/tmp/socket:[1]", object(0o100_644)), Class::Regular);
-        assert_eq!(class(b"/memfd:plan (deleted)", object(0o100_644)), Class::Regular);
-        let memory = Object { memory: true, ..object(0o100_777) };
-        assert_eq!(class(b"/memfd:plan (deleted)", memory), Class::Memory("plan".to_owned()));
+        assert_eq!(
+            class(b"/memfd:plan (deleted)", object(0o100_644)),
+            Class::Regular
+        );
+        let memory = Object {
+            memory: true,
+            ..object(0o100_777)
+        };
+        assert_eq!(
+            class(b"/memfd:plan (deleted)", memory),
+            Class::Memory("plan".to_owned())
+        );
         assert_eq!(class(b"/dev/sda", object(0o020_666)), Class::Null);
-        let terminal = Object { device: (136, 4), ..object(0o020_620) };
+        let terminal = Object {
+            device: (136, 4),
+            ..object(0o020_620)
+        };
         assert_eq!(class(b"/dev/null", terminal), Class::Terminal);
         assert_eq!(class(b"pipe:[7]", object(0o010_600)), Class::Pipe);
         assert_eq!(class(b"/tmp/pipe:[7]", object(0o010_600)), Class::Fifo);

@@ -24,15 +24,24 @@ pub struct Malformed {
 
 impl Malformed {
     pub(super) fn missing(key: &'static str) -> Self {
-        Self { key, problem: "is missing" }
+        Self {
+            key,
+            problem: "is missing",
+        }
     }
 
     pub(super) fn twice(key: &'static str) -> Self {
-        Self { key, problem: "comes twice" }
+        Self {
+            key,
+            problem: "comes twice",
+        }
     }
 
     pub(super) fn value(key: &'static str) -> Self {
-        Self { key, problem: "has no value of its kind" }
+        Self {
+            key,
+            problem: "has no value of its kind",
+        }
     }
 }
 
