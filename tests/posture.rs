@@ -3,6 +3,7 @@
 //! A launcher must be one thread, so each case runs in a process of its own:
 //! this program again, with the case's name in the environment.
 
+use cofferdam::cli::posture::{PostureArgs, Target, run};
 use cofferdam::host::facts::{Cgroup, Facts};
 use cofferdam::host::probe::{ProbeRequest, probe};
 use cofferdam::linux::capability::Capability;
@@ -153,6 +154,22 @@ impl Sandbox {
         observe(self.running.gateway.pid, self.running.init.pid).unwrap()
     }
 
+    /// What `cofferdam posture` exits with.
+    fn command(&self, json: bool) -> u8 {
+        let target = Target {
+            gateway_pid: self.running.gateway.pid,
+            init_pid: self.running.init.pid,
+            plan: self.plan.clone(),
+        };
+        run(
+            &PostureArgs {
+                name: self.plan.name.clone(),
+                json,
+            },
+            &target,
+        )
+    }
+
     fn differences(&self) -> Vec<Difference> {
         differences(&self.plan, &self.observe())
     }
@@ -225,6 +242,8 @@ fn a_sandbox_is_as_planned() {
             .any(|fd| fd.class == Class::Socket)
     );
     assert!(!observation.mount_tables[init.mounts].is_empty());
+    assert_eq!(sandbox.command(false), 0);
+    assert_eq!(sandbox.command(true), 0);
     sandbox.end();
 }
 
@@ -348,6 +367,94 @@ fn a_leader_that_has_ended_hides_no_thread() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("the leader did not end");
+}
+
+/// Waits until python has done what it was told and sleeps.
+fn python(script: &str) -> Option<Sandbox> {
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        println!("SKIPPED, case done: no python3");
+        return None;
+    }
+    let script = format!(
+        "import ctypes,os,socket,threading,time\n{script}\nr=open('/tmp/ready','w')\ntime.sleep(60)"
+    );
+    let sandbox = Sandbox::start(&["python3", "-c", &script], null);
+    for _ in 0..500 {
+        let job = sandbox.observe();
+        let job = job
+            .processes
+            .iter()
+            .find(|process| process.role == Role::Job);
+        let opened = |name: &str| {
+            job.is_some_and(|job| {
+                let mut all = job.threads.iter().flat_map(|thread| &thread.descriptors);
+                all.any(|descriptor| descriptor.target == name)
+            })
+        };
+        if opened("/tmp/ready") {
+            return Some(sandbox);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("python did not get ready");
+}
+
+#[test]
+fn a_job_that_is_not_dumpable_hides_nothing() {
+    if !is_case("a_job_that_is_not_dumpable_hides_nothing") {
+        return everywhere("a_job_that_is_not_dumpable_hides_nothing");
+    }
+    let script = "ctypes.CDLL(None).prctl(4,0,0,0,0); d=os.open('/usr',0); s=socket.socketpair()";
+    let Some(sandbox) = python(script) else {
+        return;
+    };
+    let observation = sandbox.observe();
+    assert_eq!(differences(&sandbox.plan, &observation), []);
+    let job = observation
+        .processes
+        .iter()
+        .find(|process| process.role == Role::Job)
+        .unwrap();
+    let descriptors = &job.threads[0].descriptors;
+    let of = |class: &Class| {
+        descriptors
+            .iter()
+            .filter(|found| found.class == *class)
+            .count()
+    };
+    assert_eq!(
+        (of(&Class::Directory), of(&Class::Socket), of(&Class::Null)),
+        (1, 2, 3)
+    );
+    sandbox.end();
+}
+
+#[test]
+fn threads_with_sockets_are_read_each() {
+    if !is_case("threads_with_sockets_are_read_each") {
+        return everywhere("threads_with_sockets_are_read_each");
+    }
+    let script = "s=socket.socket(); t=threading.Thread(target=time.sleep,args=(60,)); t.start()";
+    let Some(sandbox) = python(script) else {
+        return;
+    };
+    let observation = sandbox.observe();
+    assert_eq!(differences(&sandbox.plan, &observation), []);
+    let job = observation
+        .processes
+        .iter()
+        .find(|process| process.role == Role::Job)
+        .unwrap();
+    assert_eq!(job.threads.len(), 2);
+    for thread in &job.threads {
+        assert!(
+            thread
+                .descriptors
+                .iter()
+                .any(|found| found.class == Class::Socket)
+        );
+    }
+    sandbox.end();
 }
 
 #[test]

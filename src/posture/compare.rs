@@ -5,6 +5,7 @@
 //! beyond the plan is a difference.
 
 use super::expect::{Expectation, expected};
+use super::handed_in::{foreign_to_init, from_outside, problem};
 use super::mounts;
 use super::observation::{
     Class, Descriptor, Directory, Kind, Namespace, Observation, Process, Role, Thread,
@@ -14,9 +15,6 @@ use crate::linux::capability::Capability;
 use crate::sandbox::plan::Plan;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Memory of ours that only stage and gateway ever see.
-const OUR_MEMORY: [&str; 3] = ["plan", "filters", "cofferdam-init"];
 
 /// One thing that is not as planned.
 #[must_use]
@@ -446,62 +444,11 @@ fn our_init(process: &Process, report: &mut Report<'_>) {
             process.proc_owner.to_string(),
         );
     }
-    if process.environment_bytes != 0 {
-        report.add(
-            "environment",
-            "empty",
-            format!("{} bytes", process.environment_bytes),
-        );
+    if process.environment_bytes != Some(0) {
+        let bytes = process.environment_bytes;
+        let actual = bytes.map_or("not read".to_owned(), |bytes| format!("{bytes} bytes"));
+        report.add("environment", "empty", actual);
     }
-}
-
-/// What no job can have opened itself, so that it must have been handed in.
-fn problem(
-    descriptor: &Descriptor,
-    thread: &Thread,
-    table: &BTreeSet<u64>,
-) -> Option<&'static str> {
-    let own_network = thread
-        .namespaces
-        .get(&Kind::Net)
-        .map(|network| network.inode);
-    match &descriptor.class {
-        Class::Null | Class::Pipe => None,
-        Class::Terminal
-        | Class::Character(..)
-        | Class::Block(..)
-        | Class::Fifo
-        | Class::Regular
-        | Class::Directory
-        | Class::Symlink => {
-            (!table.contains(&descriptor.mount)).then_some("on a mount of the sandbox")
-        }
-        Class::Socket => (descriptor.network.is_none() || descriptor.network != own_network)
-            .then_some("a socket of the sandbox's network namespace"),
-        Class::Memory(name) => OUR_MEMORY
-            .contains(&name.as_str())
-            .then_some("no memory of the launcher"),
-        Class::Kernel(kind) => kernel_problem(kind, descriptor, thread),
-    }
-}
-
-fn kernel_problem(kind: &str, descriptor: &Descriptor, thread: &Thread) -> Option<&'static str> {
-    // Made with capabilities over mounts, which nobody inside has.
-    if kind == "fscontext" {
-        return Some("no file system being made");
-    }
-    let known = Kind::ALL.into_iter().find(|known| known.file() == kind)?;
-    let inode = super::tables::inode(descriptor.target.as_bytes());
-    let own = thread
-        .namespaces
-        .get(&known)
-        .map(|namespace| namespace.inode);
-    (inode.is_none() || inode != own).then_some("no namespace but its own")
-}
-
-/// A socket over whose network namespace U0 has no say.
-fn from_outside(descriptor: &Descriptor) -> bool {
-    descriptor.class == Class::Socket && descriptor.network.is_none()
 }
 
 /// Init has one socket that was made outside, that to its supervisor: by more
@@ -520,15 +467,6 @@ fn supervisors_socket(thread: &Thread, report: &mut Report<'_>) {
             "one, to its supervisor",
             sockets.join(" "),
         );
-    }
-}
-
-/// Init serves with what it has: no file, no directory, no memory.
-fn foreign_to_init(class: &Class) -> Option<&'static str> {
-    match class {
-        Class::Null | Class::Pipe | Class::Socket | Class::Terminal => None,
-        Class::Kernel(kind) if kind == "signalfd" || kind == "pidfd" => None,
-        _ => Some("null, pipe, terminal, signalfd, pidfd or its supervisor's socket"),
     }
 }
 
@@ -587,6 +525,7 @@ pub(super) fn class_words(class: &Class) -> String {
         Class::Directory => "directory".to_owned(),
         Class::Symlink => "symlink".to_owned(),
         Class::Memory(name) => format!("memory {name:?}"),
+        Class::Namespace(kind, _) => format!("{} namespace", kind.file()),
         Class::Kernel(kind) => kind.clone(),
     }
 }
@@ -607,8 +546,8 @@ fn place(directory: &Directory) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::mounts;
     use crate::posture::observation::{Capabilities, Limit, Status, Unreadable};
-    use crate::posture::tables::mountinfo;
     use crate::sandbox::plan::MapWriter;
     use crate::sandbox::plan::{
         Exec, Namespace as Ns, Op, Requires, Rlimit, Root, SCHEMA, Step, Supervise,
@@ -781,6 +720,7 @@ mod tests {
             uids: [id; 4],
             gids: [id; 4],
             groups: vec![],
+            descriptor_table: 64,
             umask: Some(0o22),
             capabilities: Capabilities {
                 permitted: most,
@@ -829,12 +769,12 @@ mod tests {
             .into(),
             cgroups: vec!["0::/a".to_owned()],
             proc_owner: 0,
-            environment_bytes: 0,
+            environment_bytes: (role == Role::Init).then_some(0),
         }
     }
 
     fn observation() -> Observation {
-        let table = b"2 1 0:40 / / ro,nosuid,nodev,relatime - tmpfs cofferdam rw\n";
+        let table = "2 1 0:40 / / ro,nosuid,nodev,relatime - tmpfs cofferdam rw\n";
         Observation {
             host: namespaces(false)
                 .into_iter()
@@ -845,7 +785,7 @@ mod tests {
                 process(Role::Init, 1),
                 process(Role::Job, 2),
             ],
-            mount_tables: vec![mountinfo(table).unwrap()],
+            mount_tables: vec![mounts::parse(table).unwrap()],
             unreadable: vec![],
         }
     }
@@ -943,7 +883,7 @@ mod tests {
                 hand_in(o, Class::Kernel("fscontext".to_owned()), 77)
             }),
             ("descriptor 9", |o| {
-                hand_in(o, Class::Kernel("mnt".to_owned()), 77)
+                hand_in(o, Class::Namespace(Kind::Mnt, 77), 77)
             }),
             ("mounts", |o| o.processes[2].mounts = 9),
             ("parent", |o| o.processes[2].role = Role::Joined),
@@ -1047,7 +987,9 @@ mod tests {
             }),
             ("seccomp filters", |o| init(o).status.seccomp_filters = 2),
             ("owner of /proc/1/fd", |o| o.processes[1].proc_owner = 1),
-            ("environment", |o| o.processes[1].environment_bytes = 20),
+            ("environment", |o| {
+                o.processes[1].environment_bytes = Some(20)
+            }),
             ("descriptor 9", |o| {
                 init(o).descriptors.push(descriptor(9, Class::Regular))
             }),

@@ -6,10 +6,12 @@
 //! processes or resolves a path of its.
 
 mod compare;
+mod descriptors;
 mod error;
 mod expect;
 mod files;
 mod find;
+mod handed_in;
 mod mounts;
 pub mod observation;
 mod read;

@@ -117,7 +117,7 @@ fn shown(mount: &Mount) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posture::tables::mountinfo;
+    use crate::host::mounts::parse;
 
     const TABLE: &str = "\
 2 1 0:40 / / ro,nosuid,nodev,relatime - tmpfs cofferdam rw
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn found(text: &str) -> Vec<Deviation> {
-        deviations(&plan(), &mountinfo(text.as_bytes()).unwrap())
+        deviations(&plan(), &parse(text).unwrap())
     }
 
     #[test]

@@ -75,8 +75,8 @@ pub struct Process {
     pub cgroups: Vec<String>,
     /// Owner of /proc/PID/fd in U0's ids: not the process's own uid when it is not dumpable (proc(5)).
     pub proc_owner: u32,
-    /// Bytes of its environment as execve(2) left it.
-    pub environment_bytes: u64,
+    /// Bytes of the environment of init.
+    pub environment_bytes: Option<u64>,
 }
 
 /// One thread.
@@ -115,6 +115,8 @@ pub struct Status {
     pub gids: [u32; 4],
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// Size of its table of descriptors.
+    pub descriptor_table: u32,
     /// umask; a thread about to exit has none.
     pub umask: Option<u32>,
     /// Capability sets.
@@ -270,7 +272,9 @@ pub enum Class {
     Symlink,
     /// Memory, by the name its maker gave it: memfd_create(2).
     Memory(String),
-    /// A kernel object without a place: `eventfd`, `seccomp notify`, `pidfd`, `net` …
+    /// A namespace, by its inode.
+    Namespace(Kind, u64),
+    /// Another kernel object without a place: `eventfd`, `seccomp notify`, `pidfd` …
     Kernel(String),
 }
 

@@ -1,18 +1,15 @@
 //! [host] From the files of one process to its observation.
 
+use super::descriptors::Holder;
 use super::files::{Failed, Files};
 use super::observation::{
-    Class, Descriptor, Directory, Kind, Namespace, Observation, Process, Role, Status, Thread,
-    Unreadable,
+    Directory, Kind, Namespace, Observation, Process, Role, Status, Thread, Unreadable,
 };
-use super::tables::Object;
 use super::text::shown;
 use super::{status, tables};
 use crate::host::mounts::Mount;
-use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::collections::BTreeMap;
 
 /// The process has ended while it was read.
@@ -83,7 +80,11 @@ impl Reader {
             witness.parsed("mountinfo", tables::mountinfo),
         )?;
         let cgroup = at(&witness, "cgroup", witness.bytes("cgroup"))?;
-        let environment = at(&witness, "environ", witness.bytes("environ"))?;
+        // Of init only: a job's is its own affair, and not always readable.
+        let environment = match role {
+            Role::Init => Some(at(&witness, "environ", witness.bytes("environ"))?.len() as u64),
+            _ => None,
+        };
         let owner = at(&witness, "fd", witness.stat("fd").map_err(Failed::from))?.stx_uid;
         Ok(Some(Process {
             role,
@@ -108,7 +109,7 @@ impl Reader {
                 .map(shown)
                 .collect(),
             proc_owner: owner,
-            environment_bytes: environment.len() as u64,
+            environment_bytes: environment,
             threads,
         }))
     }
@@ -130,7 +131,7 @@ impl Reader {
             let Ok(thread) = files.of_thread(tid) else {
                 continue;
             };
-            match self.thread(&thread, pid, tid) {
+            match self.thread(&thread, pid) {
                 Ok(observed) => threads.push(observed),
                 Err(_) if thread.ended() => {}
                 Err(unreadable) => return Err(unreadable),
@@ -139,68 +140,20 @@ impl Reader {
         Ok(threads)
     }
 
-    fn thread(&self, files: &Files, pid: i32, tid: i32) -> Read<Thread> {
+    fn thread(&self, files: &Files, pid: i32) -> Read<Thread> {
         let status: Status = at(files, "status", files.parsed("status", status::parse))?;
         let mut namespaces = BTreeMap::new();
         for kind in self.observation.host.keys() {
             let name = format!("ns/{}", kind.file());
             namespaces.insert(*kind, at(files, &name, namespace(files, &name))?);
         }
+        let descriptors = Holder::new(files, pid, &status, self.memory).descriptors()?;
         Ok(Thread {
             status,
             namespaces,
             root: at(files, "root", directory(files, "root"))?,
             directory: at(files, "cwd", directory(files, "cwd"))?,
-            descriptors: self.descriptors(files, pid, tid)?,
-        })
-    }
-
-    fn descriptors(&self, files: &Files, pid: i32, tid: i32) -> Read<Vec<Descriptor>> {
-        let numbers: Vec<u32> = at(files, "fd", files.numbers("fd"))?;
-        let mut holder = Holder {
-            pid,
-            tid,
-            files,
-            pidfd: None,
-        };
-        let mut descriptors = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            let name = format!("fd/{number}");
-            match self.descriptor(&mut holder, &name, number) {
-                Ok(descriptor) => descriptors.push(descriptor),
-                // Closed since the directory was listed.
-                Err(Failed::Kernel(Errno::NOENT | Errno::BADF)) if !files.ended() => {}
-                Err(failed) => return Err(files.unreadable(&name, &failed)),
-            }
-        }
-        Ok(descriptors)
-    }
-
-    fn descriptor(
-        &self,
-        holder: &mut Holder<'_>,
-        name: &str,
-        number: u32,
-    ) -> Result<Descriptor, Failed> {
-        let link = holder.files.link(name)?;
-        let stat = holder.files.stat(name)?;
-        let object = Object {
-            mode: u32::from(stat.stx_mode),
-            device: (stat.stx_rdev_major, stat.stx_rdev_minor),
-            memory: (stat.stx_dev_major, stat.stx_dev_minor) == self.memory,
-        };
-        let class = tables::class(&link, object);
-        let network = if class == Class::Socket {
-            holder.network(number)?
-        } else {
-            None
-        };
-        Ok(Descriptor {
-            number,
-            class,
-            target: shown(&link),
-            mount: stat.stx_mnt_id,
-            network,
+            descriptors,
         })
     }
 }
@@ -228,44 +181,4 @@ fn directory(files: &Files, name: &str) -> Result<Directory, Failed> {
         path: shown(&files.link(name)?),
         mount: files.stat(name)?.stx_mnt_id,
     })
-}
-
-/// A thread whose descriptors are copied to ask them what /proc does not say.
-struct Holder<'a> {
-    pid: i32,
-    tid: i32,
-    files: &'a Files,
-    pidfd: Option<OwnedFd>,
-}
-
-impl Holder<'_> {
-    /// The network namespace a socket belongs to; none when U0 has no say over it.
-    fn network(&mut self, number: u32) -> Result<Option<u64>, Failed> {
-        let number = i32::try_from(number).map_err(|_| Errno::BADF)?;
-        let pidfd = match self.pidfd.take() {
-            Some(pidfd) => pidfd,
-            None => self.open()?,
-        };
-        let socket = pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty());
-        self.pidfd = Some(pidfd);
-        match crate::sys::namespace::of_socket(socket?) {
-            Ok(network) => Ok(Some(fstat(network)?.st_ino)),
-            Err(Errno::PERM) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    /// PIDFD_THREAD (Linux 6.9) names a thread that is not the leader.
-    fn open(&self) -> Result<OwnedFd, Failed> {
-        let flags = if self.tid == self.pid {
-            0
-        } else {
-            libc::PIDFD_THREAD
-        };
-        let tid = Pid::from_raw(self.tid).ok_or(Errno::SRCH)?;
-        let pidfd = pidfd_open(tid, PidfdFlags::from_bits_retain(flags))?;
-        // The number was still this thread's after the pidfd was taken, so the pidfd is too.
-        self.files.stat("status")?;
-        Ok(pidfd)
-    }
 }

@@ -14,6 +14,7 @@ pub fn parse(bytes: &[u8]) -> Result<Status, Malformed> {
     let fields = Fields { bytes };
     let [tid] = fields.numbers("Pid")?;
     let [parent] = fields.numbers("PPid")?;
+    let [descriptor_table] = fields.numbers("FDSize")?;
     let [filters] = fields.numbers("Seccomp_filters")?;
     let [seccomp] = fields.numbers("Seccomp")?;
     let [no_new_privileges]: [u32; 1] = fields.numbers("NoNewPrivs")?;
@@ -26,6 +27,7 @@ pub fn parse(bytes: &[u8]) -> Result<Status, Malformed> {
         uids: fields.numbers("Uid")?,
         gids: fields.numbers("Gid")?,
         groups: fields.list("Groups")?,
+        descriptor_table,
         umask: fields.umask()?,
         capabilities: Capabilities {
             inheritable: fields.mask("CapInh")?,
@@ -141,6 +143,7 @@ mod tests {
         );
         assert_eq!((status.uids, status.gids), ([1; 4], [2; 4]));
         assert_eq!(status.groups, [4, 5]);
+        assert_eq!(status.descriptor_table, 64);
         assert_eq!(status.umask, Some(0o22));
         assert_eq!(status.capabilities.permitted, 0xc0);
         assert_eq!(status.capabilities.effective, 0x40);

@@ -1,6 +1,6 @@
 //! [exposed] Limits, id maps, mounts and links of /proc/PID as values: total on any bytes.
 
-use super::observation::{Class, Limit};
+use super::observation::{Class, Kind, Limit};
 use super::text::{Malformed, shown};
 use crate::confine::idmap::Extent;
 use crate::host::mounts::{self, Mount};
@@ -91,7 +91,7 @@ pub fn class(link: &[u8], object: Object) -> Class {
         0o010_000 if placed => Class::Fifo,
         0o010_000 => Class::Pipe,
         0o140_000 => Class::Socket,
-        _ if !placed => Class::Kernel(kernel_object(link)),
+        _ if !placed => namespace(link).unwrap_or_else(|| Class::Kernel(kernel_object(link))),
         0o040_000 => Class::Directory,
         0o120_000 => Class::Symlink,
         0o020_000 => character(object.device),
@@ -111,7 +111,16 @@ fn character(device: (u32, u32)) -> Class {
     }
 }
 
-/// `eventfd` of `anon_inode:[eventfd]`, `net` of `net:[4026531840]`.
+/// `net:[4026531840]`.
+fn namespace(link: &[u8]) -> Option<Class> {
+    let name = link.split(|byte| *byte == b':').next()?;
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|kind| kind.file().as_bytes() == name)?;
+    Some(Class::Namespace(kind, inode(link)?))
+}
+
+/// `eventfd` of `anon_inode:[eventfd]`, `pidfd` of `pidfd:[12]`.
 fn kernel_object(link: &[u8]) -> String {
     let name = link.strip_prefix(b"anon_inode:").unwrap_or(link);
     let name = match name.strip_prefix(b"[") {
@@ -232,12 +241,13 @@ Max nice priority         0                    0
             ("anon_inode:[eventfd]", "eventfd"),
             ("anon_inode:seccomp notify", "seccomp notify"),
             ("anon_inode:[signalfd]", "signalfd"),
-            ("net:[4026531840]", "net"),
             ("pidfd:[12]", "pidfd"),
         ] {
             let class = class(link.as_bytes(), object(0o100_444));
             assert_eq!(class, Class::Kernel(name.to_owned()), "{link}");
         }
+        let net = Class::Namespace(Kind::Net, 4_026_531_840);
+        assert_eq!(class(b"net:[4026531840]", object(0o100_444)), net);
     }
 
     #[test]
