@@ -8,12 +8,13 @@ use cofferdam::host::facts::{Cgroup, Facts};
 use cofferdam::host::probe::{ProbeRequest, probe};
 use cofferdam::linux::capability::Capability;
 use cofferdam::linux::paths;
-use cofferdam::policy::Policy;
+use cofferdam::policy::{Access, Policy};
 use cofferdam::posture::observation::{Class, Role};
 use cofferdam::posture::{Difference, differences, observe};
 use cofferdam::sandbox::launch::{Launch, Program, Running, launch};
 use cofferdam::sandbox::plan::{Op, Plan, plan};
-use cofferdam::sandbox::request::Request;
+use cofferdam::sandbox::request::{HostObject, Protected, Request, Workspace};
+use cofferdam::source::origin::Origin;
 use cofferdam::sys::process::reap;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -122,6 +123,10 @@ struct Sandbox {
 
 impl Sandbox {
     fn start(argv: &[&str], stdio: impl Fn() -> OwnedFd) -> Self {
+        Self::of(&request(argv), stdio)
+    }
+
+    fn of(request: &Request, stdio: impl Fn() -> OwnedFd) -> Self {
         let policy = Policy::preset("untrusted").unwrap();
         let mut facts: Facts = probe(&ProbeRequest {
             maskable: paths::MASKABLE,
@@ -132,7 +137,7 @@ impl Sandbox {
         facts.cgroup = Cgroup::None {
             why: "not asked for".to_owned(),
         };
-        let plan = plan(&policy, &request(argv), &facts).unwrap();
+        let plan = plan(&policy, request, &facts).unwrap();
         let program = Program::open(&env!("CARGO_BIN_EXE_cofferdam-init").into()).unwrap();
         let helpers = facts
             .subordinate
@@ -245,6 +250,62 @@ fn a_sandbox_is_as_planned() {
     assert_eq!(sandbox.command(false), 0);
     assert_eq!(sandbox.command(true), 0);
     sandbox.end();
+}
+
+#[test]
+fn a_terminal_and_a_workspace_are_as_planned() {
+    if !is_case("a_terminal_and_a_workspace_are_as_planned") {
+        return everywhere("a_terminal_and_a_workspace_are_as_planned");
+    }
+    if rustix::process::geteuid().is_root() {
+        return println!("case done: root has no writable workspace of its own");
+    }
+    let directory = std::env::temp_dir().join(format!("posture-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join(".git/hooks")).unwrap();
+    let stat = rustix::fs::stat(&directory).unwrap();
+    let path = directory.to_str().unwrap().to_owned();
+    let protected = |path: &str, existing| Protected {
+        path: path.to_owned(),
+        existing,
+        directory: true,
+        origin: Origin::Always,
+    };
+    let workspace = Workspace {
+        object: HostObject {
+            path: path.clone(),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            directory: true,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+        },
+        inside: path,
+        access: Access::Rw,
+        protected: vec![protected(".git/hooks", 2)],
+        sockets: vec![],
+        origin: Origin::Always,
+    };
+    let request = Request {
+        workspace: Some(workspace),
+        terminal: true,
+        ..request(&["sleep", "60"])
+    };
+    let sandbox = Sandbox::of(&request, null);
+    let observation = sandbox.observe();
+    assert_eq!(differences(&sandbox.plan, &observation), []);
+    let job = observation
+        .processes
+        .iter()
+        .find(|process| process.role == Role::Job)
+        .unwrap();
+    assert!(
+        job.threads[0]
+            .descriptors
+            .iter()
+            .all(|found| found.class == Class::Terminal)
+    );
+    sandbox.end();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

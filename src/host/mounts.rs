@@ -10,6 +10,8 @@ pub struct Mount {
     pub id: u32,
     /// Id of the mount it stands on.
     pub parent: u32,
+    /// Device of the file system: major, minor.
+    pub device: (u32, u32),
     /// Which directory of the file system is its root.
     pub root: String,
     /// Where it stands, absolute.
@@ -46,13 +48,19 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount {
         id: left.next()?.parse().ok()?,
         parent: left.next()?.parse().ok()?,
-        root: unescape(left.nth(1)?),
+        device: device(left.next()?)?,
+        root: unescape(left.next()?),
         point: unescape(left.next()?),
         options: left.next()?.to_owned(),
         propagation: left.collect::<Vec<_>>().join(" "),
         fstype: right.next()?.to_owned(),
         super_options: right.nth(1).unwrap_or_default().to_owned(),
     })
+}
+
+fn device(field: &str) -> Option<(u32, u32)> {
+    let (major, minor) = field.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Space, tab, newline and backslash are written as three octal digits.

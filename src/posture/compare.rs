@@ -5,12 +5,13 @@
 //! beyond the plan is a difference.
 
 use super::expect::{Expectation, expected};
-use super::handed_in::{foreign_to_init, from_outside, problem};
+use super::handed_in::{foreign_to_init, from_outside, holds, problem};
 use super::mounts;
 use super::observation::{
     Class, Descriptor, Directory, Kind, Namespace, Observation, Process, Role, Thread,
 };
 use crate::confine::idmap::{self, Extent};
+use crate::host::mounts::Mount;
 use crate::linux::capability::Capability;
 use crate::sandbox::plan::Plan;
 use serde::Serialize;
@@ -172,24 +173,22 @@ impl Sandbox<'_> {
             ("root", &thread.root),
             ("working directory", &thread.directory),
         ] {
-            if !table.contains(&directory.mount) {
+            if !holds(table, directory.mount) {
                 report.add(what, "on a mount of the sandbox", place(directory));
             }
         }
         if thread.root.path != "/" {
             report.add("root", "/", place(&thread.root));
         }
-        self.descriptors(process, thread, &table, report);
+        self.descriptors(process, thread, table, report);
     }
 
-    /// Ids of the mounts a process can see.
-    fn table(&self, process: &Process) -> BTreeSet<u64> {
-        let table = self.observation.mount_tables.get(process.mounts);
-        table
-            .into_iter()
-            .flatten()
-            .map(|mount| u64::from(mount.id))
-            .collect()
+    /// The mounts a process can see.
+    fn table(&self, process: &Process) -> &[Mount] {
+        self.observation
+            .mount_tables
+            .get(process.mounts)
+            .map_or(&[], Vec::as_slice)
     }
 
     fn namespaces(&self, thread: &Thread, report: &mut Report<'_>) {
@@ -378,7 +377,7 @@ impl Sandbox<'_> {
         &self,
         process: &Process,
         thread: &Thread,
-        table: &BTreeSet<u64>,
+        table: &[Mount],
         report: &mut Report<'_>,
     ) {
         let ours = self.is_our_init(process);
@@ -684,6 +683,7 @@ mod tests {
             class,
             target: format!("object {number}"),
             mount: 2,
+            device: (0, 40),
             network: None,
         }
     }
@@ -925,6 +925,26 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             assert_eq!(found(change), [], "change {index}");
         }
+    }
+
+    #[test]
+    fn a_terminal_counts_by_its_devpts() {
+        let own: Change = |o| {
+            o.mount_tables[0][0].fstype = "devpts".to_owned();
+            hand_in(o, Class::Terminal, 77);
+        };
+        // The root that became a devpts is what differs, of init.
+        assert!(found(own).iter().all(|(who, _)| who.starts_with("init")));
+        let foreign: Change = |o| {
+            o.mount_tables[0][0].fstype = "devpts".to_owned();
+            hand_in(o, Class::Terminal, 77);
+            job(o).descriptors.last_mut().unwrap().device = (0, 99);
+        };
+        assert!(
+            found(foreign)
+                .iter()
+                .any(|(_, what)| what == "descriptor 9")
+        );
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl<'a> Holder<'a> {
             class,
             target: shown(&link),
             mount: stat.stx_mnt_id,
+            device: device(&stat),
             network,
         })
     }
@@ -108,6 +109,7 @@ impl<'a> Holder<'a> {
             class,
             target: shown(&link),
             mount: stat.stx_mnt_id,
+            device: device(&stat),
             network,
         })
     }
@@ -116,7 +118,7 @@ impl<'a> Holder<'a> {
         let object = Object {
             mode: u32::from(stat.stx_mode),
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
-            memory: (stat.stx_dev_major, stat.stx_dev_minor) == self.memory,
+            memory: device(stat) == self.memory,
         };
         tables::class(link, object)
     }
@@ -161,6 +163,10 @@ impl<'a> Holder<'a> {
         self.files.stat("status")?;
         Ok(pidfd)
     }
+}
+
+fn device(stat: &Statx) -> (u32, u32) {
+    (stat.stx_dev_major, stat.stx_dev_minor)
 }
 
 fn copy_of(pidfd: &OwnedFd, number: u32) -> Result<OwnedFd, Failed> {

@@ -1,7 +1,7 @@
 //! [pure] Which descriptors nobody inside can have opened: they were handed in.
 
 use super::observation::{Class, Descriptor, Kind, Thread};
-use std::collections::BTreeSet;
+use crate::host::mounts::Mount;
 
 /// Memory of ours that only stage and gateway ever see. A job may give memory of
 /// its own such a name, and is reported for it.
@@ -11,7 +11,7 @@ const OUR_MEMORY: [&str; 3] = ["plan", "filters", "cofferdam-init"];
 pub(super) fn problem(
     descriptor: &Descriptor,
     thread: &Thread,
-    table: &BTreeSet<u64>,
+    table: &[Mount],
 ) -> Option<&'static str> {
     let own_network = thread
         .namespaces
@@ -19,14 +19,16 @@ pub(super) fn problem(
         .map(|network| network.inode);
     match &descriptor.class {
         Class::Null | Class::Pipe => None,
-        Class::Terminal
-        | Class::Character(..)
+        Class::Terminal => {
+            (!of_own_devpts(descriptor, table)).then_some("a terminal of the sandbox's devpts")
+        }
+        Class::Character(..)
         | Class::Block(..)
         | Class::Fifo
         | Class::Regular
         | Class::Directory
         | Class::Symlink => {
-            (!table.contains(&descriptor.mount)).then_some("on a mount of the sandbox")
+            (!holds(table, descriptor.mount)).then_some("on a mount of the sandbox")
         }
         Class::Socket => (descriptor.network.is_none() || descriptor.network != own_network)
             .then_some("a socket of the sandbox's network namespace"),
@@ -40,6 +42,18 @@ pub(super) fn problem(
         // Made with capabilities over mounts, which nobody inside has.
         Class::Kernel(kind) => (kind == "fscontext").then_some("no file system being made"),
     }
+}
+
+/// Whether a mount table has the mount with this id.
+pub(super) fn holds(table: &[Mount], id: u64) -> bool {
+    table.iter().any(|mount| u64::from(mount.id) == id)
+}
+
+/// By file system and not by mount: the job's first terminal is opened before its
+/// user namespace gets a copy of the mounts.
+fn of_own_devpts(descriptor: &Descriptor, table: &[Mount]) -> bool {
+    let devpts = |mount: &&Mount| mount.fstype == "devpts" && mount.device == descriptor.device;
+    holds(table, descriptor.mount) || table.iter().any(|mount| devpts(&mount))
 }
 
 /// A socket over whose network namespace U0 has no say.

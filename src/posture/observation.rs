@@ -242,6 +242,8 @@ pub struct Descriptor {
     pub target: String,
     /// Id of the mount it was opened on, which may be internal to the kernel.
     pub mount: u64,
+    /// Device of the file system it lies on: major, minor.
+    pub device: (u32, u32),
     /// Inode of the network namespace of a socket; none when U0 has no say over it.
     pub network: Option<u64>,
 }
