@@ -19,6 +19,7 @@ mod report;
 pub mod status;
 pub mod tables;
 pub mod text;
+mod words;
 
 pub use compare::{Difference, differences};
 pub use error::PostureError;

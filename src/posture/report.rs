@@ -1,8 +1,9 @@
 //! [pure] An observation and its differences as text for people.
 
-use super::compare::{Difference, bound, capability_words, class_words, label};
+use super::compare::Difference;
 use super::expect::Expectation;
 use super::observation::{Observation, Process, Role, Thread};
+use super::words::{bound, capability_words, class_words, label};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
