@@ -7,9 +7,7 @@
 use super::expect::{Expectation, expected};
 use super::handed_in::{foreign_to_init, from_outside, holds, problem};
 use super::mounts;
-use super::observation::{
-    Class, Descriptor, Directory, Kind, Namespace, Observation, Process, Role, Thread,
-};
+use super::observation::{Class, Descriptor, Kind, Namespace, Observation, Process, Role, Thread};
 use super::words::{bound, capability_words, class_words, label, map_words, numbers, place};
 use crate::confine::idmap::Extent;
 use crate::host::mounts::Mount;
@@ -476,7 +474,7 @@ fn has_outside(map: &[Extent], id: u32) -> bool {
 mod tests {
     use super::*;
     use crate::host::mounts;
-    use crate::posture::observation::{Capabilities, Limit, Status, Unreadable};
+    use crate::posture::observation::{Capabilities, Directory, Limit, Status, Unreadable};
     use crate::sandbox::plan::MapWriter;
     use crate::sandbox::plan::{
         Exec, Namespace as Ns, Op, Requires, Rlimit, Root, SCHEMA, Step, Supervise,
