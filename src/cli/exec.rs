@@ -218,7 +218,7 @@ impl Exec<'_> {
             if signal == libc::SIGWINCH {
                 if let (Some(caller), Some(master)) = (&self.caller, &self.master) {
                     // A size is cosmetic.
-                    drop(terminal::copy_size(caller, master));
+                    let _ = terminal::copy_size(caller, master);
                 }
             } else {
                 client::ask(&self.socket, &Ask::Signal { signal }, &[])
@@ -267,7 +267,7 @@ impl Exec<'_> {
         let Some(caller) = caller_terminal() else {
             return Ok(());
         };
-        drop(terminal::copy_size(&caller, &master));
+        let _ = terminal::copy_size(&caller, &master);
         self.pumps.insert(
             0,
             Pump::new(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?,

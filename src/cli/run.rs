@@ -206,7 +206,7 @@ fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
                 Err(problem) => {
                     let code = problem.report();
                     // The caller prints nothing more, and exits with this.
-                    drop(crate::sys::socket::send(&theirs, &[code], &[]));
+                    let _ = crate::sys::socket::send(&theirs, &[code], &[]);
                     code
                 }
             };
@@ -235,8 +235,8 @@ fn background(
     rustix::process::setsid().map_err(|errno| Problem::line(format!("setsid: {errno}")))?;
     let started = || {
         // If the caller is gone, nobody needs to know.
-        drop(crate::sys::socket::send(caller, &[0], &[]));
-        drop(quiet());
+        let _ = crate::sys::socket::send(caller, &[0], &[]);
+        let _ = quiet();
     };
     session(args, prepared)
         .run(started)

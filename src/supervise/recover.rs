@@ -91,9 +91,9 @@ fn end(process: Process) {
         return;
     }
     // ESRCH: it ended meanwhile, which is all that is wanted.
-    drop(pidfd_send_signal(&pidfd, Signal::KILL));
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    drop(poll(&mut fds, Some(&PATIENCE)));
+    let _ = poll(&mut fds, Some(&PATIENCE));
 }
 
 /// The plan among a sandbox's records, with its bytes.

@@ -381,7 +381,7 @@ impl Session<'_> {
                 .try_clone()
                 .map_err(|_| SessionError::System("dup", Errno::MFILE))
         };
-        drop(terminal::copy_size(&caller, master));
+        let _ = terminal::copy_size(&caller, master);
         pumps.insert(0, Pump::new(again()?, copy()?).map_err(system("fstat"))?);
         pumps.push(Pump::new(copy()?, again()?).map_err(system("fstat"))?);
         RawTerminal::enter(caller).map_err(system("raw terminal"))
@@ -579,10 +579,10 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     let mut records = Vec::new();
     for entry in rustix::fs::Dir::read_from(all)? {
         let entry = entry?;
-        if let Ok(name) = entry.file_name().to_str() {
-            if !name.starts_with('.') {
-                records.push(name.to_owned());
-            }
+        if let Ok(name) = entry.file_name().to_str()
+            && !name.starts_with('.')
+        {
+            records.push(name.to_owned());
         }
     }
     if records.len() < RECORDS {

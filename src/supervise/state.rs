@@ -214,8 +214,8 @@ impl Held {
         match renamed {
             Ok(()) => Ok(Self { home, lock }),
             Err(errno) => {
-                drop(unlinkat(&home.directory, LOCK, AtFlags::empty()));
-                drop(unlinkat(&runtime, hidden.as_str(), AtFlags::REMOVEDIR));
+                let _ = unlinkat(&home.directory, LOCK, AtFlags::empty());
+                let _ = unlinkat(&runtime, hidden.as_str(), AtFlags::REMOVEDIR);
                 Err(match errno {
                     Errno::EXIST | Errno::NOTEMPTY => StateError::Exists(name.to_owned()),
                     errno => StateError::File(name.to_owned(), "name directory", errno),

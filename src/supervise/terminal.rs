@@ -41,11 +41,7 @@ impl RawTerminal {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         // A terminal that is gone needs no restoring.
-        drop(tcsetattr(
-            &self.terminal,
-            OptionalActions::Now,
-            &self.before,
-        ));
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }
 

@@ -328,10 +328,7 @@ impl Loop<'_> {
 
     fn kill_init(&self) {
         // ESRCH: it has ended already.
-        drop(rustix::process::pidfd_send_signal(
-            &self.watch.running.init.pidfd,
-            Signal::KILL,
-        ));
+        let _ = rustix::process::pidfd_send_signal(&self.watch.running.init.pidfd, Signal::KILL);
     }
 
     fn kill_all(&self) {
@@ -409,7 +406,7 @@ impl Loop<'_> {
         if let (Some(terminal), Some(master)) = (&self.watch.terminal, &self.watch.running.terminal)
         {
             // A size is cosmetic.
-            drop(terminal::copy_size(terminal, master));
+            let _ = terminal::copy_size(terminal, master);
         }
     }
 
@@ -492,13 +489,13 @@ impl Loop<'_> {
         };
         if let Some(id) = client.command.take() {
             // It may have ended already.
-            drop(self.order(
+            let _ = self.order(
                 &Order::Signal {
                     id,
                     signal: libc::SIGKILL,
                 },
                 &[],
-            ));
+            );
         }
         if let Some(client) = self.clients.get_mut(index) {
             client.left = true;
@@ -530,13 +527,13 @@ impl Loop<'_> {
                 } else {
                     // The job's death is init's end and so everybody's; a job that is
                     // stuck in the kernel does not keep the rest alive.
-                    drop(self.order(
+                    let _ = self.order(
                         &Order::Signal {
                             id: JOB,
                             signal: libc::SIGKILL,
                         },
                         &[],
-                    ));
+                    );
                     self.kill_at = Some(Instant::now() + Duration::from_secs(1));
                 }
             }
@@ -611,13 +608,13 @@ impl Loop<'_> {
             .find(|client| client.command == Some(id));
         if let Some(client) = client {
             // A client that went away is noticed when it is polled.
-            drop(client::send(&client.socket, answer, descriptor));
+            let _ = client::send(&client.socket, answer, descriptor);
         }
     }
 
     fn reply(&self, index: usize, answer: &Answer) {
         if let Some(client) = self.clients.get(index) {
-            drop(client::send(&client.socket, answer, None));
+            let _ = client::send(&client.socket, answer, None);
         }
     }
 
@@ -629,7 +626,7 @@ impl Loop<'_> {
             }
         };
         for client in self.clients.iter().filter(|client| client.waits) {
-            drop(client::send(&client.socket, &Answer::Exited(status), None));
+            let _ = client::send(&client.socket, &Answer::Exited(status), None);
         }
     }
 }

@@ -93,7 +93,7 @@ fn report(gateway: &OwnedFd, call: &str, errno: Errno) {
     };
     if let Ok(bytes) = serde_json::to_vec(&Report::Failed(failure)) {
         // If the launcher is gone, so is everybody who wants to know.
-        drop(socket::send(gateway, &bytes, &[]));
+        let _ = socket::send(gateway, &bytes, &[]);
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) fn run_in_outer(
                 .and_then(super::idmap::Writing::finish);
             if mapped.is_ok() {
                 // A child that is gone shows in its exit code.
-                drop(socket::send(&mine, b"mapped", &[]));
+                let _ = socket::send(&mine, b"mapped", &[]);
             }
             drop(mine);
             let ended =

@@ -47,7 +47,7 @@ pub(super) fn main(plan: &Plan, outer: OwnedFd, handed: Vec<OwnedFd>) -> ! {
             Ok(copy) => {
                 let Err(failed) = run(plan, supervisor, outer, handed);
                 // With the supervisor gone there is nobody left to tell.
-                drop(say(&copy, &failed.report(), None));
+                let _ = say(&copy, &failed.report(), None);
                 exit_now(125)
             }
             Err(_) => exit_now(125),

@@ -20,7 +20,7 @@ pub fn main() -> ! {
         Ok(socket) => {
             let Err(failed) = run(&socket);
             // With the supervisor gone there is nobody left to tell.
-            drop(say(&socket, &failed.report(), None));
+            let _ = say(&socket, &failed.report(), None);
             exit_now(125)
         }
         Err(_) => exit_now(125),
