@@ -18,6 +18,8 @@ pub(super) struct Descriptors<'a> {
     pub(super) init: &'a OwnedFd,
     pub(super) plan: &'a OwnedFd,
     pub(super) filters: &'a OwnedFd,
+    /// Detached mounts that a privileged launcher opened.
+    pub(super) handed: &'a [OwnedFd],
 }
 
 /// Makes U0 with the first process in it. While that copies and executes the
@@ -43,7 +45,7 @@ fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
     let during = |call| move |errno| (call, errno);
     let copy = copy_program(&given.program.file)?;
     let [input, output, error] = given.stdio;
-    place(&[
+    let mut pairs = vec![
         (input.as_raw_fd(), 0),
         (output.as_raw_fd(), 1),
         (error.as_raw_fd(), 2),
@@ -51,15 +53,18 @@ fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
         (given.init.as_raw_fd(), fds::INIT),
         (given.plan.as_raw_fd(), fds::PLAN),
         (given.filters.as_raw_fd(), fds::FILTERS),
-        (copy.as_raw_fd(), fds::SOURCES),
-    ])
-    .map_err(during("dup"))?;
-    crate::sys::process::cloexec_from(fds::SOURCES as u32).map_err(during("close_range"))?;
+    ];
+    let handed = given.handed.iter().map(AsRawFd::as_raw_fd);
+    pairs.extend(handed.zip(fds::SOURCES..));
+    let program = fds::SOURCES + given.handed.len() as i32;
+    pairs.push((copy.as_raw_fd(), program));
+    place(&pairs).map_err(during("dup"))?;
+    crate::sys::process::cloexec_from(program as u32).map_err(during("close_range"))?;
     signal::block_only(&[]).map_err(during("sigprocmask"))?;
     signal::reset_all().map_err(during("sigaction"))?;
     caps::carry_over_exec().map_err(during("capset"))?;
     let argv = [c"cofferdam-init".to_owned(), c"stage".to_owned()];
-    let program = crate::sys::process::inherited(fds::SOURCES).map_err(during("fcntl"))?;
+    let program = crate::sys::process::inherited(program).map_err(during("fcntl"))?;
     Err((
         "execveat of cofferdam-init",
         exec::fexecve(program.as_fd(), &argv, &[]),
