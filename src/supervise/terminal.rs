@@ -41,7 +41,11 @@ impl RawTerminal {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         // A terminal that is gone needs no restoring.
-        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+        crate::sys::unheard(tcsetattr(
+            &self.terminal,
+            OptionalActions::Now,
+            &self.before,
+        ));
     }
 }
 

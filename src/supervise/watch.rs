@@ -353,14 +353,17 @@ impl Loop<'_> {
 
     fn kill_init(&self) {
         // ESRCH: it has ended already.
-        let _ = rustix::process::pidfd_send_signal(&self.watch.running.init.pidfd, Signal::KILL);
+        crate::sys::unheard(rustix::process::pidfd_send_signal(
+            &self.watch.running.init.pidfd,
+            Signal::KILL,
+        ));
     }
 
     fn kill_all(&self) {
         self.kill_init();
         if let Some(group) = self.watch.cgroup {
             // Init's death kills the same processes.
-            drop(group.kill());
+            crate::sys::unheard(group.kill());
         }
     }
 
@@ -431,7 +434,7 @@ impl Loop<'_> {
         if let (Some(terminal), Some(master)) = (&self.watch.terminal, &self.watch.running.terminal)
         {
             // A size is cosmetic.
-            let _ = terminal::copy_size(terminal, master);
+            crate::sys::unheard(terminal::copy_size(terminal, master));
         }
     }
 
@@ -514,13 +517,13 @@ impl Loop<'_> {
         };
         if let Some(id) = client.command.take() {
             // It may have ended already.
-            let _ = self.order(
+            crate::sys::unheard(self.order(
                 &Order::Signal {
                     id,
                     signal: libc::SIGKILL,
                 },
                 &[],
-            );
+            ));
         }
         if let Some(client) = self.clients.get_mut(index) {
             client.left = true;
@@ -532,7 +535,7 @@ impl Loop<'_> {
             Ask::Exec(command) => self.start_command(index, command, descriptors),
             Ask::Signal { signal } => {
                 match self.clients.get(index).and_then(|client| client.command) {
-                    Some(id) => drop(self.order(&Order::Signal { id, signal }, &[])),
+                    Some(id) => crate::sys::unheard(self.order(&Order::Signal { id, signal }, &[])),
                     None => self.signal_job(signal, Sender::Caller),
                 }
             }
@@ -552,13 +555,13 @@ impl Loop<'_> {
                 } else {
                     // The job's death is init's end and so everybody's; a job that is
                     // stuck in the kernel does not keep the rest alive.
-                    let _ = self.order(
+                    crate::sys::unheard(self.order(
                         &Order::Signal {
                             id: JOB,
                             signal: libc::SIGKILL,
                         },
                         &[],
-                    );
+                    ));
                     self.kill_at = Some(Instant::now() + Duration::from_secs(1));
                 }
             }
@@ -629,13 +632,13 @@ impl Loop<'_> {
             .find(|client| client.command == Some(id));
         if let Some(client) = client {
             // A client that went away is noticed when it is polled.
-            let _ = client::send(&client.socket, answer, descriptor);
+            crate::sys::unheard(client::send(&client.socket, answer, descriptor));
         }
     }
 
     fn reply(&self, index: usize, answer: &Answer) {
         if let Some(client) = self.clients.get(index) {
-            let _ = client::send(&client.socket, answer, None);
+            crate::sys::unheard(client::send(&client.socket, answer, None));
         }
     }
 
@@ -647,7 +650,7 @@ impl Loop<'_> {
             }
         };
         for client in self.clients.iter().filter(|client| client.waits) {
-            let _ = client::send(&client.socket, &Answer::Exited(status), None);
+            crate::sys::unheard(client::send(&client.socket, &Answer::Exited(status), None));
         }
     }
 }
