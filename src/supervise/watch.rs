@@ -1,7 +1,7 @@
 //! [host] One sandbox from execve to its end: a single poll(2) over its sockets, pipes, processes and clients.
 
-use crate::event::sink::Sink;
 use crate::cgroup::Group;
+use crate::event::sink::Sink;
 use crate::event::{Kind, Sender};
 use crate::sandbox::launch::Running;
 use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, Status};
@@ -186,8 +186,7 @@ impl Loop<'_> {
     /// Ended, reaped, and nothing left to copy.
     fn finished(&self) -> Option<Outcome> {
         let outcome = self.outcome?;
-        let copied =
-            self.watch.pumps.iter().all(Pump::finished) && self.watch.logged.is_empty();
+        let copied = self.watch.pumps.iter().all(Pump::finished) && self.watch.logged.is_empty();
         (self.init_ended && self.gateway_ended && copied).then_some(outcome)
     }
 
@@ -306,7 +305,11 @@ impl Loop<'_> {
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
         }
-        self.watch.pumps.iter_mut().filter(|pump| pump.inward).for_each(Pump::close);
+        self.watch
+            .pumps
+            .iter_mut()
+            .filter(|pump| pump.inward)
+            .for_each(Pump::close);
         self.watch.held_stdin = None;
         self.deadline = None;
         self.kill_at = None;
@@ -570,8 +573,7 @@ impl Loop<'_> {
                     head: self.watch.sink.head().to_string(),
                     commands: self.commands,
                     refusals: self.refusals,
-                    usage: self.watch.cgroup
-                        .and_then(|group| group.usage().ok()),
+                    usage: self.watch.cgroup.and_then(|group| group.usage().ok()),
                 };
                 self.reply(index, &Answer::Live(live));
             }

@@ -104,7 +104,10 @@ fn report(gateway: &OwnedFd, call: &str, errno: Errno) {
 
 /// Kills a child and waits for its end.
 pub(super) fn end(child: &Child) {
-    crate::sys::unheard(rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL));
+    crate::sys::unheard(rustix::process::pidfd_send_signal(
+        &child.pidfd,
+        rustix::process::Signal::KILL,
+    ));
     // __WALL: a sibling made with CLONE_PARENT and no exit signal is waited for as well.
     match crate::sys::process::reap(&child.pidfd) {
         Ok(_) | Err(_) => {}

@@ -10,6 +10,7 @@ mod kernel;
 mod limits;
 mod lock;
 mod order;
+mod places;
 mod render;
 mod root;
 mod workspace;

@@ -42,7 +42,9 @@ struct Masks {
 
 /// Runs the stage to its end in init, or reports the step that failed.
 pub(super) fn main(plan: &Plan, outer: OwnedFd, handed: Vec<OwnedFd>) -> ! {
-    let Ok(supervisor) = process::inherited(fds::INIT) else { exit_now(125) };
+    let Ok(supervisor) = process::inherited(fds::INIT) else {
+        exit_now(125)
+    };
     let Err((failed, supervisor)) = run(plan, supervisor, outer, handed);
     // With the supervisor gone there is nobody left to tell.
     crate::sys::unheard(say(&supervisor, &failed.report(), None));
@@ -59,8 +61,15 @@ fn run(
         Ok(sources) => sources,
         Err(failed) => return Err((failed, supervisor)),
     };
-    let mut build =
-        Build { plan, supervisor, outer, sources, root: None, masks: None, terminal: None };
+    let mut build = Build {
+        plan,
+        supervisor,
+        outer,
+        sources,
+        root: None,
+        masks: None,
+        terminal: None,
+    };
     for (index, step) in plan.steps.iter().enumerate() {
         if let Err(failed) = build.step(&step.op) {
             return Err((failed.at(index), build.supervisor));
