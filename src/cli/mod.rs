@@ -6,6 +6,7 @@ pub mod context;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod explain;
 pub mod life;
 pub mod list;
 pub mod output;

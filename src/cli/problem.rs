@@ -80,6 +80,11 @@ impl From<SessionError> for Problem {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Launch(error) => error.into(),
+            SessionError::Told(told) => {
+                let mut diagnostic = Diagnostic::error(told.message);
+                diagnostic.help = told.help;
+                Self { diagnostics: vec![diagnostic], code: told.code }
+            }
             error => Self::line(error.to_string()),
         }
     }
