@@ -216,7 +216,7 @@ impl Exec<'_> {
             if signal == libc::SIGWINCH {
                 if let (Some(caller), Some(master)) = (&self.caller, &self.master) {
                     // A size is cosmetic.
-                    drop(terminal::copy_size(caller, master));
+                    crate::sys::unheard(terminal::copy_size(caller, master));
                 }
             } else {
                 client::ask(&self.socket, &Ask::Signal { signal }, &[])
@@ -265,7 +265,7 @@ impl Exec<'_> {
         let Some(caller) = caller_terminal() else {
             return Ok(());
         };
-        drop(terminal::copy_size(&caller, &master));
+        crate::sys::unheard(terminal::copy_size(&caller, &master));
         self.pumps.push(Pump::inward(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
         self.pumps
             .push(Pump::outward(copy(&master)?, copy(&caller)?).map_err(failed("fstat"))?);

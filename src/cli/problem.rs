@@ -4,7 +4,7 @@ use crate::cli::output;
 use crate::host::probe::ProbeError;
 use crate::sandbox::launch::LaunchError;
 use crate::source::diagnostic::Diagnostic;
-use crate::source::render::{Colour, render};
+use crate::source::render::render;
 use crate::supervise::places::PlacesError;
 use crate::supervise::serve::SessionError;
 use crate::supervise::state::StateError;

@@ -243,7 +243,7 @@ fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
                 Err(problem) => {
                     let code = problem.report();
                     // The caller prints nothing more, and exits with this.
-                    drop(crate::sys::socket::send(&theirs, &[code], &[]));
+                    crate::sys::unheard(crate::sys::socket::send(&theirs, &[code], &[]));
                     code
                 }
             };
@@ -272,8 +272,8 @@ fn background(
     rustix::process::setsid().map_err(|errno| Problem::line(format!("setsid: {errno}")))?;
     let started = || {
         // If the caller is gone, nobody needs to know.
-        drop(crate::sys::socket::send(caller, &[0], &[]));
-        drop(quiet());
+        crate::sys::unheard(crate::sys::socket::send(caller, &[0], &[]));
+        crate::sys::unheard(quiet());
     };
     session(args, prepared)
         .run(started)

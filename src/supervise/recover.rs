@@ -93,9 +93,9 @@ fn end(process: Process) {
         return;
     }
     // ESRCH: it ended meanwhile, which is all that is wanted.
-    drop(pidfd_send_signal(&pidfd, Signal::KILL));
+    crate::sys::unheard(pidfd_send_signal(&pidfd, Signal::KILL));
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    drop(poll(&mut fds, Some(&PATIENCE)));
+    crate::sys::unheard(poll(&mut fds, Some(&PATIENCE)));
 }
 
 /// The plan among a sandbox's records, with its bytes.

@@ -453,7 +453,7 @@ impl Session<'_> {
                 .try_clone()
                 .map_err(|_| SessionError::System("dup", Errno::MFILE))
         };
-        drop(terminal::copy_size(&caller, master));
+        crate::sys::unheard(terminal::copy_size(&caller, master));
         pumps.push(Pump::inward(again()?, copy()?).map_err(system("fstat"))?);
         pumps.push(Pump::outward(copy()?, again()?).map_err(system("fstat"))?);
         RawTerminal::enter(caller).map_err(system("raw terminal"))

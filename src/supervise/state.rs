@@ -218,7 +218,7 @@ impl Held {
             Ok(()) => Ok(Self { home, lock }),
             Err(errno) => {
                 // The error of the rename is the one to tell.
-                drop(crate::supervise::sweep::remove_tree(&runtime, &hidden));
+                crate::sys::unheard(crate::supervise::sweep::remove_tree(&runtime, &hidden));
                 Err(match errno {
                     Errno::EXIST | Errno::NOTEMPTY => StateError::Exists(name.to_owned()),
                     errno => StateError::File(name.to_owned(), "name directory", errno),

@@ -353,7 +353,7 @@ impl Loop<'_> {
 
     fn kill_init(&self) {
         // ESRCH: it has ended already.
-        drop(rustix::process::pidfd_send_signal(
+        crate::sys::unheard(rustix::process::pidfd_send_signal(
             &self.watch.running.init.pidfd,
             Signal::KILL,
         ));
@@ -363,7 +363,7 @@ impl Loop<'_> {
         self.kill_init();
         if let Some(group) = self.watch.cgroup {
             // Init's death kills the same processes.
-            drop(group.kill());
+            crate::sys::unheard(group.kill());
         }
     }
 
@@ -434,7 +434,7 @@ impl Loop<'_> {
         if let (Some(terminal), Some(master)) = (&self.watch.terminal, &self.watch.running.terminal)
         {
             // A size is cosmetic.
-            drop(terminal::copy_size(terminal, master));
+            crate::sys::unheard(terminal::copy_size(terminal, master));
         }
     }
 
@@ -517,7 +517,7 @@ impl Loop<'_> {
         };
         if let Some(id) = client.command.take() {
             // It may have ended already.
-            drop(self.order(
+            crate::sys::unheard(self.order(
                 &Order::Signal {
                     id,
                     signal: libc::SIGKILL,
@@ -535,7 +535,7 @@ impl Loop<'_> {
             Ask::Exec(command) => self.start_command(index, command, descriptors),
             Ask::Signal { signal } => {
                 match self.clients.get(index).and_then(|client| client.command) {
-                    Some(id) => drop(self.order(&Order::Signal { id, signal }, &[])),
+                    Some(id) => crate::sys::unheard(self.order(&Order::Signal { id, signal }, &[])),
                     None => self.signal_job(signal, Sender::Caller),
                 }
             }
@@ -555,7 +555,7 @@ impl Loop<'_> {
                 } else {
                     // The job's death is init's end and so everybody's; a job that is
                     // stuck in the kernel does not keep the rest alive.
-                    drop(self.order(
+                    crate::sys::unheard(self.order(
                         &Order::Signal {
                             id: JOB,
                             signal: libc::SIGKILL,
@@ -632,13 +632,13 @@ impl Loop<'_> {
             .find(|client| client.command == Some(id));
         if let Some(client) = client {
             // A client that went away is noticed when it is polled.
-            drop(client::send(&client.socket, answer, descriptor));
+            crate::sys::unheard(client::send(&client.socket, answer, descriptor));
         }
     }
 
     fn reply(&self, index: usize, answer: &Answer) {
         if let Some(client) = self.clients.get(index) {
-            drop(client::send(&client.socket, answer, None));
+            crate::sys::unheard(client::send(&client.socket, answer, None));
         }
     }
 
@@ -650,7 +650,7 @@ impl Loop<'_> {
             }
         };
         for client in self.clients.iter().filter(|client| client.waits) {
-            drop(client::send(&client.socket, &Answer::Exited(status), None));
+            crate::sys::unheard(client::send(&client.socket, &Answer::Exited(status), None));
         }
     }
 }

@@ -88,7 +88,7 @@ fn namespace_with(extents: &[Extent]) -> Result<OwnedFd, Errno> {
             drop(mine);
             let mut end = [0u8; 1];
             // Returns when the parent closes its end.
-            drop(socket::receive(&theirs, &mut end));
+            crate::sys::unheard(socket::receive(&theirs, &mut end));
             exit_now(0)
         }
         Cloned::Parent(child) => {
@@ -131,7 +131,7 @@ pub fn as_unprivileged(
                 Err(_) => Vec::new(),
             };
             // A launcher that is gone has taken us with it.
-            drop(socket::send(&theirs, &answer, &[]));
+            crate::sys::unheard(socket::send(&theirs, &answer, &[]));
             exit_now(0)
         }
         Cloned::Parent(child) => {
@@ -198,7 +198,7 @@ impl Serving<'_> {
         while let Ok(Some(number)) = signal::next_sent(signals) {
             if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
                 // It may have ended meanwhile.
-                drop(rustix::process::pidfd_send_signal(&self.child.pidfd, signal));
+                crate::sys::unheard(rustix::process::pidfd_send_signal(&self.child.pidfd, signal));
             }
         }
     }

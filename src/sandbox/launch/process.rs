@@ -98,15 +98,13 @@ fn report(gateway: &OwnedFd, call: &str, errno: Errno) {
     };
     if let Ok(bytes) = serde_json::to_vec(&Report::Failed(failure)) {
         // If the launcher is gone, so is everybody who wants to know.
-        drop(socket::send(gateway, &bytes, &[]));
+        crate::sys::unheard(socket::send(gateway, &bytes, &[]));
     }
 }
 
 /// Kills a child and waits for its end.
 pub(super) fn end(child: &Child) {
-    match rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL) {
-        Ok(()) | Err(_) => {}
-    }
+    crate::sys::unheard(rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL));
     // __WALL: a sibling made with CLONE_PARENT and no exit signal is waited for as well.
     match crate::sys::process::reap(&child.pidfd) {
         Ok(_) | Err(_) => {}
@@ -144,7 +142,7 @@ pub(super) fn run_in_outer(
                 .and_then(super::idmap::Writing::finish);
             if mapped.is_ok() {
                 // A child that is gone shows in its exit code.
-                drop(socket::send(&mine, b"mapped", &[]));
+                crate::sys::unheard(socket::send(&mine, b"mapped", &[]));
             }
             drop(mine);
             let ended =
