@@ -169,7 +169,10 @@ impl Exec<'_> {
                 && let Some(ended) = self.hear()?
             {
                 status = Some(ended);
-                self.pumps.iter_mut().filter(|pump| pump.inward).for_each(Pump::close);
+                self.pumps
+                    .iter_mut()
+                    .filter(|pump| pump.inward)
+                    .for_each(Pump::close);
             }
         }
     }
@@ -266,7 +269,8 @@ impl Exec<'_> {
             return Ok(());
         };
         crate::sys::unheard(terminal::copy_size(&caller, &master));
-        self.pumps.push(Pump::inward(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
+        self.pumps
+            .push(Pump::inward(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
         self.pumps
             .push(Pump::outward(copy(&master)?, copy(&caller)?).map_err(failed("fstat"))?);
         self.raw = RawTerminal::enter(copy(&caller)?).map_err(failed("raw terminal"))?;

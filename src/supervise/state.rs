@@ -265,7 +265,8 @@ impl Held {
     pub fn remove(self, places: &Places) -> Result<(), StateError> {
         let fail = |what, errno| StateError::File(self.home.name.clone(), what, errno);
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
-        unlinkat(&self.home.directory, LOCK, AtFlags::empty()).map_err(|errno| fail("remove lock", errno))?;
+        unlinkat(&self.home.directory, LOCK, AtFlags::empty())
+            .map_err(|errno| fail("remove lock", errno))?;
         crate::supervise::sweep::remove_tree(&runtime, &self.home.name)
             .map_err(|errno| fail("remove directory", errno))?;
         drop(self.lock);
@@ -288,7 +289,11 @@ impl Home {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&runtime, name, flags, Mode::empty()) {
             Ok(directory) => match openat(&directory, LIVE, flags, Mode::empty()) {
-                Ok(live) => Ok(Self { name: name.to_owned(), directory, live }),
+                Ok(live) => Ok(Self {
+                    name: name.to_owned(),
+                    directory,
+                    live,
+                }),
                 Err(errno) => Err(StateError::File(name.to_owned(), "open directory", errno)),
             },
             Err(Errno::NOENT) => Err(StateError::Missing(name.to_owned())),
@@ -326,7 +331,8 @@ impl Home {
 /// Replaces a file as a whole: nobody ever sees half of it.
 fn replace(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
     let next = format!(".{name}");
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags =
+        OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, next.as_str(), flags, Mode::from_raw_mode(0o600))?;
     std::fs::File::from(file)
         .write_all(text)
