@@ -32,6 +32,7 @@ static const char *name_of(int error)
     case EBUSY: return "EBUSY";
     case ENOENT: return "ENOENT";
     case EACCES: return "EACCES";
+    case EXDEV: return "EXDEV";
     case EROFS: return "EROFS";
     case ESRCH: return "ESRCH";
     case ENOSYS: return "ENOSYS";

@@ -10,9 +10,9 @@ set -euo pipefail
 cofferdam=$(readlink -f "${1:?usage: examples/demo.sh PATH-OF-COFFERDAM}")
 here=$(dirname "$(readlink -f "$0")")
 name=demo-$$
-# A job never writes what root owns: it works on a copy that is thrown away.
-workspace=.
-[ "$(id -u)" != 0 ] || workspace=.:copy
+# A job never writes what root owns: it gets a copy, or may only read.
+workspace=. hostile=.
+[ "$(id -u)" != 0 ] || workspace=.:copy hostile=.:ro
 
 directory=$(mktemp -d /var/tmp/cofferdam-demo.XXXXXX)
 quietly() { "$cofferdam" "$@" >/dev/null 2>&1 || true; }
@@ -51,25 +51,33 @@ show run --workspace "$workspace" -- make
 
 title '2  A hostile job gets nowhere'
 key=$directory/key
-cat "$key" >/dev/null && echo "(outside, $key can be read)"
-printf '$ cofferdam run --workspace %s -- sh -c "cc -o attack attack.c && ./attack …"\n' "$workspace"
+cat "$key" >/dev/null && echo "(outside, the key can be read)"
+printf '$ cofferdam run --workspace %s -- sh -c "cc -o /tmp/attack attack.c && /tmp/attack …"\n' "$hostile"
 status=0
-"$cofferdam" run --head --name "$name" --workspace "$workspace" -- \
-    sh -c 'cc -o attack attack.c && exec ./attack "$@"' sh "$HOME" "$PWD" "$key" \
+"$cofferdam" run --head --name "$name" --workspace "$hostile" -- \
+    sh -c 'cc -o /tmp/attack attack.c && exec /tmp/attack "$@"' sh "$HOME" "$PWD" "$key" \
     2>"$directory/messages" || status=$?
 cat "$directory/messages"
 head=$(sed -n "s/^cofferdam: head $name //p" "$directory/messages")
 
-title '3  What was refused and recorded, and which line of policy says so'
-show explain "$name"
+title '3  Why: the rule, the line that would allow it, and the risk (the first two)'
+# Paragraphs: the heading, then one for each refusal.
+show explain "$name" >"$directory/explained"
+awk 'BEGIN { RS = ""; ORS = "\n\n" } NR <= 3' "$directory/explained"
+grep -c '^  risk' "$directory/explained" | sed 's/$/ in all/'
 
 title '4  What the kernel alone refuses is computed from the plan'
 show explain "$name" --why /etc/shadow
 
-title '5  What the kernel says of a running sandbox, next to its plan'
+title '5  What the kernel says of a running sandbox, next to its plan (the job only)'
 quietly run --detach --name "$name-idle" -- sleep 60
 posture=0
-show posture "$name-idle" || posture=$?
+show posture "$name-idle" >"$directory/posture" || posture=$?
+# The command, the lines of the job, and the verdict.
+sed -n '1p' "$directory/posture"
+awk '/^[^ ]/ { job = /^job/ } job' "$directory/posture" |
+    grep -E '^job|effective|bounding|no_new|seccomp|uid map|descriptors' || true
+sed -n '$p' "$directory/posture"
 
 title '6  Whoever kept the head can tell whether the record was changed'
 show verify "$name" --head "$head"

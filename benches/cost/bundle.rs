@@ -52,6 +52,7 @@ pub fn write(host: &Host, name: &str, plan: &Value, filtered: bool) -> PathBuf {
         }
     }
     config["mounts"] = mounts.into();
+    host.give_all(&root);
     host.write(&format!("{name}/config.json"), &config.to_string());
     bundle
 }

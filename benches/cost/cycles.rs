@@ -2,9 +2,10 @@
 
 use crate::host::Host;
 use crate::table::Row;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -27,16 +28,15 @@ pub fn measure(host: &Host, count: usize) -> Vec<Row> {
     host.output(&mut host.cofferdam(&["run", "--", "/bin/true"]))
         .unwrap();
     let before = settled(host, None);
-    let (began, next, failed) = (Instant::now(), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (began, next) = (Instant::now(), AtomicUsize::new(0));
+    let failures = Mutex::new(BTreeMap::<String, usize>::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while next.fetch_add(1, Ordering::Relaxed) < count {
-                    if host
-                        .output(&mut host.cofferdam(&["run", "--", "/bin/true"]))
-                        .is_err()
-                    {
-                        failed.fetch_add(1, Ordering::Relaxed);
+                    let mut run = host.cofferdam(&["run", "--", "/bin/true"]);
+                    if let Err(why) = host.output(&mut run) {
+                        *failures.lock().unwrap().entry(why).or_default() += 1;
                     }
                 }
             });
@@ -44,7 +44,11 @@ pub fn measure(host: &Host, count: usize) -> Vec<Row> {
     });
     let took = began.elapsed().as_secs_f64();
     let after = settled(host, Some(&before));
-    let failed = failed.into_inner();
+    let failures = failures.into_inner().unwrap();
+    for (why, times) in &failures {
+        eprintln!("{times} failed: {why}");
+    }
+    let failed: usize = failures.values().sum();
     let leaks = [
         ("processes", after.processes, before.processes),
         ("mounts", after.mounts, before.mounts),

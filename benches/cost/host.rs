@@ -72,6 +72,19 @@ impl Host {
         path
     }
 
+    /// Hands over everything below `path` too.
+    pub fn give_all(&self, path: &Path) {
+        self.give(path);
+        for entry in fs::read_dir(path).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                self.give_all(&entry.path());
+            } else if !kind.is_symlink() {
+                self.give(&entry.path());
+            }
+        }
+    }
+
     fn give(&self, path: &Path) {
         if let Some(account) = &self.account {
             chown(path, Some(account.uid), Some(account.gid)).unwrap();

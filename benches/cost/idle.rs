@@ -81,10 +81,8 @@ fn start(host: &Host, name: &str) -> Result<(), String> {
 }
 
 fn end(host: &Host, name: &str) {
-    for arguments in [["kill", name], ["rm", name]] {
-        if let Err(why) = host.output(&mut host.cofferdam(&arguments)) {
-            eprintln!("{}: {why}", arguments.join(" "));
-        }
+    if let Err(why) = host.output(&mut host.cofferdam(&["rm", "--force", name])) {
+        eprintln!("rm --force {name}: {why}");
     }
 }
 
