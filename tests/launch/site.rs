@@ -45,7 +45,7 @@ impl Site {
     }
 
     fn make(name: &str, guard: Guard) -> Self {
-        let account = Account::ordinary_or("cofferdam-launch");
+        let account = account();
         let base = account.directory(name);
         let site = Self {
             account,
@@ -324,4 +324,11 @@ pub fn sandboxed(account: &Account) -> BTreeSet<String> {
         }
     }
     found
+}
+
+/// The tests' account, made once.
+fn account() -> Account {
+    static ACCOUNT: OnceLock<Account> = OnceLock::new();
+    let make = || Account::ordinary_or("cofferdam-launch");
+    ACCOUNT.get_or_init(make).clone()
 }
