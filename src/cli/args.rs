@@ -94,6 +94,8 @@ pub struct WorkspaceArg {
     pub inside: Option<String>,
     /// How it appears.
     pub access: Access,
+    /// `:ro`, `:copy` or `:rw` was typed.
+    pub explicit: bool,
 }
 
 fn memory(typed: &str) -> Result<Amount<u64>, TextError> {
@@ -139,11 +141,11 @@ fn user(typed: &str) -> Result<User, String> {
 
 /// Suffixes are read from the right, so that a path may hold `:` and `=`.
 fn workspace(typed: &str) -> Result<WorkspaceArg, String> {
-    let (rest, access) = match typed.rsplit_once(':') {
-        Some((rest, "ro")) => (rest, Access::Ro),
-        Some((rest, "copy")) => (rest, Access::Copy),
-        Some((rest, "rw")) => (rest, Access::Rw),
-        _ => (typed, Access::Rw),
+    let (rest, access, explicit) = match typed.rsplit_once(':') {
+        Some((rest, "ro")) => (rest, Access::Ro, true),
+        Some((rest, "copy")) => (rest, Access::Copy, true),
+        Some((rest, "rw")) => (rest, Access::Rw, true),
+        _ => (typed, Access::Rw, false),
     };
     let (directory, inside) = match rest.rsplit_once('=') {
         Some((directory, inside)) => {
@@ -159,6 +161,7 @@ fn workspace(typed: &str) -> Result<WorkspaceArg, String> {
         directory: directory.to_owned(),
         inside,
         access,
+        explicit,
     })
 }
 

@@ -120,7 +120,7 @@ fn stdio(terminal: [bool; 3]) -> Result<([OwnedFd; 3], Vec<Pump>), Problem> {
         input
     } else {
         let (read, write) = pipe().map_err(failed("pipe"))?;
-        pumps.push(Pump::new(input, write).map_err(failed("fstat"))?);
+        pumps.push(Pump::inward(input, write).map_err(failed("fstat"))?);
         read
     };
     let mut output = |terminal: bool, caller: rustix::fd::BorrowedFd<'_>| {
@@ -129,7 +129,7 @@ fn stdio(terminal: [bool; 3]) -> Result<([OwnedFd; 3], Vec<Pump>), Problem> {
         }
         let caller = own_stdio(caller).map_err(failed("dup stdout"))?;
         let (read, write) = pipe().map_err(failed("pipe"))?;
-        pumps.push(Pump::new(read, caller).map_err(failed("fstat"))?);
+        pumps.push(Pump::outward(read, caller).map_err(failed("fstat"))?);
         Ok(write)
     };
     let stdout = output(terminal[1], rustix::stdio::stdout())?;
@@ -152,7 +152,7 @@ impl Exec<'_> {
         let mut status = None;
         loop {
             if let Some(status) = status
-                && self.pumps.iter().skip(1).all(Pump::finished)
+                && self.pumps.iter().all(Pump::finished)
             {
                 return Ok(Status::exit_code(status));
             }
@@ -169,9 +169,7 @@ impl Exec<'_> {
                 && let Some(ended) = self.hear()?
             {
                 status = Some(ended);
-                if let Some(stdin) = self.pumps.first_mut() {
-                    stdin.close();
-                }
+                self.pumps.iter_mut().filter(|pump| pump.inward).for_each(Pump::close);
             }
         }
     }
@@ -218,7 +216,7 @@ impl Exec<'_> {
             if signal == libc::SIGWINCH {
                 if let (Some(caller), Some(master)) = (&self.caller, &self.master) {
                     // A size is cosmetic.
-                    drop(terminal::copy_size(caller, master));
+                    crate::sys::unheard(terminal::copy_size(caller, master));
                 }
             } else {
                 client::ask(&self.socket, &Ask::Signal { signal }, &[])
@@ -267,13 +265,10 @@ impl Exec<'_> {
         let Some(caller) = caller_terminal() else {
             return Ok(());
         };
-        drop(terminal::copy_size(&caller, &master));
-        self.pumps.insert(
-            0,
-            Pump::new(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?,
-        );
+        crate::sys::unheard(terminal::copy_size(&caller, &master));
+        self.pumps.push(Pump::inward(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
         self.pumps
-            .push(Pump::new(copy(&master)?, copy(&caller)?).map_err(failed("fstat"))?);
+            .push(Pump::outward(copy(&master)?, copy(&caller)?).map_err(failed("fstat"))?);
         self.raw = RawTerminal::enter(copy(&caller)?).map_err(failed("raw terminal"))?;
         self.caller = Some(caller);
         self.master = Some(master);

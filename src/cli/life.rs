@@ -8,7 +8,7 @@ use crate::source::diagnostic::Diagnostic;
 use crate::supervise::control::{Answer, Ask};
 use crate::supervise::recover::{read_plan, recover};
 use crate::supervise::serve::{SessionError, undo};
-use crate::supervise::state::{self, Held, Home, Phase, StateError};
+use crate::supervise::state::{self, Held, Home, StateError};
 use crate::supervise::{client, places, sweep};
 
 /// `stop` as typed.
@@ -208,7 +208,7 @@ fn prune_all() -> Result<u8, Problem> {
             continue;
         };
         let ended = match held.home.read() {
-            Ok(state) => matches!(state.phase, Phase::Exited(_) | Phase::Failed),
+            Ok(state) => state.ended.is_some(),
             Err(StateError::Malformed(..)) => true,
             Err(error) => return Err(error.into()),
         };

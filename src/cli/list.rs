@@ -8,7 +8,7 @@ use crate::source::diagnostic::Diagnostic;
 use crate::source::render::one_line;
 use crate::supervise::control::{Answer, Ask, Live};
 use crate::supervise::recover::{read_plan, recover};
-use crate::supervise::state::{self, Home, Phase, State, StateError};
+use crate::supervise::state::{self, End, Home, State, StateError};
 use crate::supervise::{client, logs};
 use serde_json::json;
 use std::io::{Read, Write};
@@ -69,25 +69,26 @@ pub fn logs(args: &LogsArgs) -> u8 {
     report(output(args))
 }
 
-/// How a phase is shown.
-fn phase(phase: &Phase) -> String {
-    match phase {
-        Phase::Starting => "starting".to_owned(),
-        Phase::Running => "running".to_owned(),
-        Phase::Exited(Status::Code(code)) => format!("exited {code}"),
-        Phase::Exited(Status::Signal(signal)) => format!("killed by signal {signal}"),
-        Phase::Failed => "failed".to_owned(),
+/// How far a sandbox is.
+fn phase(home: &Home, state: &State) -> String {
+    match state.ended {
+        Some(End::Exited(Status::Code(code))) => format!("exited {code}"),
+        Some(End::Exited(Status::Signal(signal))) => format!("killed by signal {signal}"),
+        Some(End::Failed) => "failed".to_owned(),
+        None if home.processes().is_some() => "running".to_owned(),
+        None => "starting".to_owned(),
     }
 }
 
 fn list(args: &PsArgs) -> Result<(), Problem> {
     let context = Context::new()?;
     recover(&context.places, context.helpers())?;
-    let mut states: Vec<(String, Option<State>)> = Vec::new();
+    let mut states: Vec<(String, Option<(String, State)>)> = Vec::new();
     for name in state::names(&context.places)? {
-        let read = Home::open(&context.places, &name).and_then(|home| home.read());
+        let read = Home::open(&context.places, &name)
+            .and_then(|home| home.read().map(|state| (phase(&home, &state), state)));
         match read {
-            Ok(state) => states.push((name, Some(state))),
+            Ok(found) => states.push((name, Some(found))),
             Err(StateError::Malformed(..)) => states.push((name, None)),
             // It ended while we looked.
             Err(_) => {}
@@ -97,8 +98,8 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
         let rows: Vec<_> = states
             .iter()
             .map(|(name, state)| match state {
-                Some(state) => json!({
-                    "name": name, "status": phase(&state.phase), "policy": state.policy,
+                Some((status, state)) => json!({
+                    "name": name, "status": status, "policy": state.policy,
                     "created": state.created, "detached": state.detached, "command": state.command,
                 }),
                 None => json!({ "name": name, "status": "unreadable" }),
@@ -114,12 +115,12 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
     let now = state::now();
     for (name, state) in &states {
         match state {
-            Some(state) => {
+            Some((status, state)) => {
                 let age = age(now.saturating_sub(state.created));
                 let command = one_line(&state.command.join(" "));
                 text.push_str(&format!(
                     "{name:<24} {:<22} {:<12} {age:>8}  {command}\n",
-                    phase(&state.phase),
+                    status,
                     one_line(&state.policy)
                 ));
             }
@@ -143,7 +144,7 @@ fn show(args: &InspectArgs) -> Result<(), Problem> {
     let context = Context::new()?;
     recover(&context.places, context.helpers())?;
     let state = match Home::open(&context.places, &args.name) {
-        Ok(home) => Some(home.read()?),
+        Ok(home) => Some((home.read()?, home)),
         Err(StateError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
@@ -158,11 +159,11 @@ fn show(args: &InspectArgs) -> Result<(), Problem> {
     };
     let value = json!({
         "name": args.name,
-        "status": state.as_ref().map_or_else(|| "gone".to_owned(), |state| phase(&state.phase)),
+        "status": state.as_ref().map_or_else(|| "gone".to_owned(), |(state, home)| phase(home, state)),
         "policy": plan.as_ref().map(|plan| &plan.policy),
         "command": plan.as_ref().map(|plan| &plan.exec.argv),
-        "processes": state.as_ref().and_then(|state| state.processes),
-        "cgroup": state.as_ref().and_then(|state| state.cgroup.as_ref()),
+        "processes": state.as_ref().and_then(|(_, home)| home.processes()),
+        "cgroup": state.as_ref().and_then(|(state, _)| state.cgroup.as_ref()),
         "controls": plan.as_ref().map(|plan| &plan.controls),
         "warnings": plan.as_ref().map(|plan| &plan.warnings),
         "live": live,

@@ -6,6 +6,7 @@ pub mod context;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod explain;
 pub mod life;
 pub mod list;
 pub mod output;
@@ -19,6 +20,8 @@ pub mod run;
 pub mod verify;
 
 use context::Context;
+use crate::supervise::recover::read_plan;
+use crate::supervise::state::Home;
 use problem::{Problem, REFUSED};
 
 /// A command line that cannot be read, or help that was asked for.
@@ -66,4 +69,29 @@ pub fn doctor_command(args: &doctor::Args) -> u8 {
         Ok(code) => code,
         Err(error) => Problem::line(error.to_string()).report(),
     }
+}
+
+/// `cofferdam posture`.
+pub fn posture_command(args: &posture::PostureArgs) -> u8 {
+    match posture_target(&args.name) {
+        Ok(target) => posture::run(args, &target),
+        Err(problem) => problem.report(),
+    }
+}
+
+/// The processes of a running sandbox, each checked to be still the one that was written down.
+fn posture_target(name: &str) -> Result<posture::Target, Problem> {
+    let context = Context::new()?;
+    let home = Home::open(&context.places, name)?;
+    let processes = home
+        .processes()
+        .filter(|processes| processes.gateway.lives() && processes.init.lives())
+        .ok_or_else(|| Problem::line(format!("sandbox {name} is not running")))?;
+    let (plan, _) = read_plan(&context.places, name)
+        .ok_or_else(|| Problem::line(format!("sandbox {name} has no plan among its records")))?;
+    Ok(posture::Target {
+        gateway_pid: processes.gateway.pid,
+        init_pid: processes.init.pid,
+        plan,
+    })
 }

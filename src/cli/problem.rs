@@ -4,7 +4,7 @@ use crate::cli::output;
 use crate::host::probe::ProbeError;
 use crate::sandbox::launch::LaunchError;
 use crate::source::diagnostic::Diagnostic;
-use crate::source::render::{Colour, render};
+use crate::source::render::render;
 use crate::supervise::places::PlacesError;
 use crate::supervise::serve::SessionError;
 use crate::supervise::state::StateError;
@@ -80,6 +80,11 @@ impl From<SessionError> for Problem {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Launch(error) => error.into(),
+            SessionError::Told(told) => {
+                let mut diagnostic = Diagnostic::error(told.message);
+                diagnostic.help = told.help;
+                Self { diagnostics: vec![diagnostic], code: told.code }
+            }
             error => Self::line(error.to_string()),
         }
     }

@@ -34,7 +34,7 @@ pub fn request(
     let workspace = args
         .workspace
         .as_ref()
-        .map(|typed| workspace(typed, policy, forbidden))
+        .map(|typed| workspace(typed, policy, forbidden, context.facts.privileged))
         .transpose()?;
     let mut mounts = Vec::new();
     for grant in &policy.filesystem.mounts {
@@ -152,6 +152,7 @@ fn workspace(
     typed: &WorkspaceArg,
     policy: &Policy,
     forbidden: &[ForbiddenRoot],
+    privileged: bool,
 ) -> Result<Workspace, Problem> {
     // `.` is what the kernel says it is, not what the shell's PWD remembers.
     let path = if Path::new(&typed.directory).is_absolute() {
@@ -164,7 +165,8 @@ fn workspace(
         joined.to_string_lossy().into_owned()
     };
     let object = directory(&path, "--workspace")?;
-    if let Some(reason) = refusal(&object.path, typed.access, forbidden) {
+    let access = access(typed, &object, privileged)?;
+    if let Some(reason) = refusal(&object.path, access, forbidden) {
         return Err(
             Diagnostic::error(format!("--workspace {}: {reason}", object.path))
                 .with_help("use a directory that holds the project alone, or :ro or :copy")
@@ -184,7 +186,7 @@ fn workspace(
             .into());
         }
     }
-    let protected = if typed.access == Access::Rw {
+    let protected = if access == Access::Rw {
         protected(&object, policy)?
     } else {
         Vec::new()
@@ -193,13 +195,36 @@ fn workspace(
     Ok(Workspace {
         object,
         inside,
-        access: typed.access,
+        access,
         origin: Origin::Flag {
             name: "--workspace".to_owned(),
         },
         protected,
         sockets,
     })
+}
+
+/// No job ever has the id of the host's root, so what root owns is copied.
+fn access(
+    typed: &WorkspaceArg,
+    object: &HostObject,
+    privileged: bool,
+) -> Result<Access, Diagnostic> {
+    if !privileged || typed.access != Access::Rw || object.uid != 0 {
+        return Ok(typed.access);
+    }
+    if typed.explicit {
+        return Err(Diagnostic::error(format!(
+            "--workspace {}: root owns it, and no job runs as root",
+            object.path
+        ))
+        .with_help("use :copy, or give the directory to an ordinary user: chown -R USER"));
+    }
+    crate::cli::output::note(&format!(
+        "cofferdam: root owns {}, so the job writes to a copy; --keep keeps it",
+        object.path
+    ));
+    Ok(Access::Copy)
 }
 
 /// What each protected path is today. A symlink on the way would let the job

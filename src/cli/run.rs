@@ -6,7 +6,11 @@ use crate::cli::output::{note, print};
 use crate::cli::policy_file;
 use crate::cli::problem::{Problem, REFUSED};
 use crate::cli::request;
+use crate::confine::idmap::IMAGE_IDS;
+use crate::host::facts::{Caller, Facts, IdRange};
+use crate::policy::Access;
 use crate::policy::flags::variables;
+use crate::sandbox::request::Request;
 use crate::sandbox::plan::{self, Plan};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::text::Source;
@@ -71,8 +75,40 @@ pub fn prepare(args: &SandboxArgs, terminal: [bool; 3]) -> Result<Prepared, Prob
         None => made_up_name()?,
     };
     let request = request::request(args, name, &policy, &context, &reading.forbidden, terminal)?;
+    let mut context = context;
+    if context.facts.privileged {
+        context.facts = act_for(context.facts, &request)?;
+    }
     let plan = plan::plan(&policy, &request, &context.facts)?;
     Ok(Prepared { context, plan })
+}
+
+/// Started by root, a sandbox has the rights of the workspace's owner, or of the
+/// first id of root's range; the rest of the range are its subordinate ids.
+fn act_for(mut facts: Facts, request: &Request) -> Result<Facts, Problem> {
+    let (Some(uids), Some(gids)) = (facts.subordinate.uids, facts.subordinate.gids) else {
+        return Err(Problem::line("root has no range of ids for sandboxes"));
+    };
+    let writable = request.workspace.as_ref().filter(|workspace| workspace.access == Access::Rw);
+    let (uid, gid, first) = match writable {
+        Some(workspace) => (workspace.object.uid, workspace.object.gid, 0),
+        None => (uids.start, gids.start, 1),
+    };
+    let rest = |range: IdRange| IdRange {
+        start: range.start + first,
+        count: range.count.saturating_sub(first).min(IMAGE_IDS + 1),
+    };
+    facts.subordinate.uids = Some(rest(uids));
+    facts.subordinate.gids = Some(rest(gids));
+    facts.caller = Caller {
+        uid,
+        gid,
+        name: None,
+        passwd_gid: None,
+        home: None,
+        supplementary_groups: false,
+    };
+    Ok(facts)
 }
 
 /// `job-` and 40 random bits in base 32.
@@ -143,6 +179,7 @@ fn session<'a>(args: &Args, prepared: &'a Prepared) -> Session<'a> {
         detached: args.detach,
         interactive: args.interactive,
         keep: args.sandbox.keep,
+        privileged: prepared.context.facts.privileged,
     }
 }
 
@@ -206,7 +243,7 @@ fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
                 Err(problem) => {
                     let code = problem.report();
                     // The caller prints nothing more, and exits with this.
-                    drop(crate::sys::socket::send(&theirs, &[code], &[]));
+                    crate::sys::unheard(crate::sys::socket::send(&theirs, &[code], &[]));
                     code
                 }
             };
@@ -235,8 +272,8 @@ fn background(
     rustix::process::setsid().map_err(|errno| Problem::line(format!("setsid: {errno}")))?;
     let started = || {
         // If the caller is gone, nobody needs to know.
-        drop(crate::sys::socket::send(caller, &[0], &[]));
-        drop(quiet());
+        crate::sys::unheard(crate::sys::socket::send(caller, &[0], &[]));
+        crate::sys::unheard(quiet());
     };
     session(args, prepared)
         .run(started)

@@ -155,6 +155,14 @@ pub fn to_parent(extents: &[Extent], id: u32) -> Option<u32> {
     Some(extent.outside + (id - extent.inside))
 }
 
+/// The map from inside straight to the host, through both namespaces.
+pub fn compose(job: &[Extent], gateway: &[Extent]) -> Vec<Extent> {
+    let host = |extent: &Extent| to_parent(gateway, extent.outside);
+    job.iter()
+        .filter_map(|extent| Some(Extent { outside: host(extent)?, ..*extent }))
+        .collect()
+}
+
 /// `0→1000, 1–65535→100000`, for people.
 pub fn describe(extents: &[Extent]) -> String {
     let line = |e: &Extent| match e.count {

@@ -131,7 +131,7 @@ pub struct Refusal {
     pub number: u32,
     /// What it answered: errno(3).
     pub errno: i32,
-    /// The origin of the rule, as in the plan.
+    /// Why, in the words of the rule.
     pub rule: String,
     /// The registers as the job set them; never followed.
     pub arguments: [u64; 6],

@@ -14,7 +14,9 @@ pub struct Facts {
     pub release: String,
     /// Machine architecture as uname(2) says: `x86_64`, `aarch64`.
     pub machine: String,
-    /// Who started us.
+    /// Started by root: a launcher and a cleaner keep root's rights, all else has `caller`'s.
+    pub privileged: bool,
+    /// Whose rights a sandbox has outside; who started us, unless that is root.
     pub caller: Caller,
     /// Whether an ordinary user may make a user namespace here.
     pub user_namespaces: UserNamespaces,

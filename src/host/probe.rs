@@ -168,6 +168,7 @@ pub fn probe(request: &ProbeRequest) -> Result<Facts, ProbeError> {
             .maximum
             .unwrap_or(u64::MAX),
         release,
+        privileged: caller.is_root(),
         caller,
     })
 }

@@ -1,5 +1,6 @@
 //! [pure] One sandbox: what is asked for, the plan for it, and the processes that carry it out.
 
+pub mod explain;
 pub mod fds;
 pub mod filters;
 pub mod gateway;

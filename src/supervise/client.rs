@@ -34,7 +34,7 @@ fn unconnected() -> Result<OwnedFd, Errno> {
 /// The errno of socket(2), bind(2) or listen(2).
 pub fn serve(home: &Home) -> Result<OwnedFd, Errno> {
     let socket = unconnected()?;
-    bind(&socket, &address(&home.directory)?)?;
+    bind(&socket, &address(&home.live)?)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }
@@ -53,7 +53,7 @@ pub fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
 /// ECONNREFUSED or ENOENT when nobody listens any more.
 pub fn connect_to(home: &Home) -> Result<OwnedFd, Errno> {
     let socket = unconnected()?;
-    connect(&socket, &address(&home.directory)?)?;
+    connect(&socket, &address(&home.live)?)?;
     Ok(socket)
 }
 

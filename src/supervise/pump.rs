@@ -17,30 +17,35 @@ const CHUNK: usize = 64 << 10;
 pub struct Pump {
     from: Option<OwnedFd>,
     to: Option<OwnedFd>,
+    /// Towards the sandbox: nobody waits for it when the job has ended.
+    pub inward: bool,
     pending: Vec<u8>,
     written: usize,
     chunk: usize,
 }
 
 impl Pump {
-    /// From `from` to `to`, until the one ends or the other breaks.
+    /// From the caller to the sandbox, until the one ends or the other breaks.
     ///
     /// # Errors
     /// The errno of fstat(2).
-    pub fn new(from: OwnedFd, to: OwnedFd) -> Result<Self, Errno> {
+    pub fn inward(from: OwnedFd, to: OwnedFd) -> Result<Self, Errno> {
+        Self::new(from, to, true)
+    }
+
+    /// From the sandbox to the caller.
+    ///
+    /// # Errors
+    /// The errno of fstat(2).
+    pub fn outward(from: OwnedFd, to: OwnedFd) -> Result<Self, Errno> {
+        Self::new(from, to, false)
+    }
+
+    fn new(from: OwnedFd, to: OwnedFd, inward: bool) -> Result<Self, Errno> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&to)?.st_mode);
-        let chunk = if kind == FileType::RegularFile {
-            CHUNK
-        } else {
-            PIPE_CHUNK
-        };
-        Ok(Self {
-            from: Some(from),
-            to: Some(to),
-            pending: Vec::new(),
-            written: 0,
-            chunk,
-        })
+        let chunk = if kind == FileType::RegularFile { CHUNK } else { PIPE_CHUNK };
+        let (from, to) = (Some(from), Some(to));
+        Ok(Self { from, to, inward, pending: Vec::new(), written: 0, chunk })
     }
 
     /// What to wait for, if anything is left to do.

@@ -8,7 +8,7 @@ use crate::event::sink::Sink;
 use crate::sandbox::plan::Plan;
 use crate::supervise::places::{self, Places};
 use crate::supervise::serve::{PLAN, SessionError, undo};
-use crate::supervise::state::{self, Held, Phase, Process, State, StateError};
+use crate::supervise::state::{self, Held, Process, State, StateError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -45,7 +45,7 @@ pub fn recover(
             Err(StateError::Malformed(..)) => continue,
             Err(error) => return Err(error.into()),
         };
-        if matches!(state.phase, Phase::Starting | Phase::Running) {
+        if state.ended.is_none() {
             clean(places, held, &state, helpers)?;
             recovered.push(name);
         }
@@ -59,7 +59,9 @@ fn clean(
     state: &State,
     helpers: Option<(&str, &str)>,
 ) -> Result<(), SessionError> {
-    if let Some(processes) = state.processes {
+    // Root trusts no number that a supervisor wrote: the cgroup has them all.
+    let ours = !rustix::process::geteuid().is_root();
+    if let Some(processes) = held.home.processes().filter(|_| ours) {
         end(processes.init);
         end(processes.gateway);
     }
@@ -91,9 +93,9 @@ fn end(process: Process) {
         return;
     }
     // ESRCH: it ended meanwhile, which is all that is wanted.
-    drop(pidfd_send_signal(&pidfd, Signal::KILL));
+    crate::sys::unheard(pidfd_send_signal(&pidfd, Signal::KILL));
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    drop(poll(&mut fds, Some(&PATIENCE)));
+    crate::sys::unheard(poll(&mut fds, Some(&PATIENCE)));
 }
 
 /// The plan among a sandbox's records, with its bytes.

@@ -3,12 +3,13 @@
 use crate::event::sink::{Sink, SinkError};
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
-use crate::sandbox::launch::{self, Launch, LaunchError, Program, Running};
-use crate::sandbox::plan::{Op, Plan};
+use crate::cgroup::Group;
+use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
+use crate::sandbox::plan::{CgroupLimits, Op, Plan};
 use crate::supervise::logs::Log;
 use crate::supervise::places::{self, Places};
 use crate::supervise::pump::Pump;
-use crate::supervise::state::{Held, Phase, Placeholders, Process, Processes, State, StateError};
+use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
 use crate::supervise::terminal::{self, RawTerminal};
 use crate::supervise::watch::{FORWARDED, Outcome, Watch};
 use crate::supervise::{client, placeholders, sweep};
@@ -16,6 +17,7 @@ use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Write;
 
@@ -41,10 +43,13 @@ pub struct Session<'a> {
     pub interactive: bool,
     /// Keep what the job wrote into layers.
     pub keep: bool,
+    /// Started by root.
+    pub privileged: bool,
 }
 
 /// What a session came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ended {
     /// How the job ended.
     pub outcome: Outcome,
@@ -69,6 +74,30 @@ pub enum SessionError {
     System(&'static str, Errno),
     /// A placeholder in the workspace: path, cause.
     Placeholder(String, Errno),
+    /// What a supervisor without root's rights said.
+    Told(Told),
+}
+
+/// A failure on its way from the supervisor to its launcher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// One line.
+    pub message: String,
+    /// What to try.
+    pub help: Option<String>,
+    /// Exit code.
+    pub code: u8,
+}
+
+impl From<&SessionError> for Told {
+    fn from(error: &SessionError) -> Self {
+        let (help, code) = match error {
+            SessionError::Launch(launch) => (launch.help(), launch.exit_code()),
+            _ => (None, 125),
+        };
+        Self { message: error.to_string(), help, code }
+    }
 }
 
 impl fmt::Display for SessionError {
@@ -77,6 +106,7 @@ impl fmt::Display for SessionError {
             Self::State(error) => error.fmt(out),
             Self::Events(error) => error.fmt(out),
             Self::Launch(error) => error.fmt(out),
+            Self::Told(told) => out.write_str(&told.message),
             Self::System(what, errno) => write!(out, "{what}: {errno}"),
             Self::Placeholder(path, errno) => {
                 write!(
@@ -107,18 +137,17 @@ impl Session<'_> {
     /// Why it did not start, or could not be watched; nothing of it is left then.
     pub fn run(&self, started: impl FnOnce()) -> Result<Ended, SessionError> {
         let held = Held::create(self.places, &self.plan.name)?;
-        let mut state = self.initial_state();
-        held.write(&state)?;
-        let result = self.recorded(&held, &mut state, started);
-        self.finish(held, state, result)
+        let state = self.initial_state();
+        let result = held
+            .write(&state)
+            .map_err(SessionError::State)
+            .and_then(|()| self.open(&held, &state))
+            .and_then(|opened| self.attended(&held, opened, started));
+        self.close(held, state, result)
     }
 
     fn initial_state(&self) -> State {
-        let limited = self
-            .plan
-            .steps
-            .iter()
-            .any(|step| matches!(step.op, Op::Cgroup { .. }));
+        let limited = self.limits().is_some();
         State {
             schema: 1,
             name: self.plan.name.clone(),
@@ -126,52 +155,97 @@ impl Session<'_> {
             command: self.plan.exec.argv.clone(),
             created: crate::supervise::state::now(),
             detached: self.detached,
-            phase: Phase::Starting,
-            processes: None,
-            cgroup: if limited {
-                crate::cgroup::of(self.cgroup, &self.plan.name)
-            } else {
-                None
-            },
+            ended: None,
+            cgroup: if limited { crate::cgroup::of(self.cgroup, &self.plan.name) } else { None },
             placeholders: placeholders(self.plan),
             layers: self.plan.layer_names().next().is_some(),
         }
     }
 
-    fn recorded(
+    fn limits(&self) -> Option<CgroupLimits> {
+        self.plan.steps.iter().find_map(|step| match &step.op {
+            Op::Cgroup { limits } => Some(*limits),
+            _ => None,
+        })
+    }
+
+    /// Everything that takes the rights of whoever started us.
+    fn open(&self, held: &Held, state: &State) -> Result<Opened, SessionError> {
+        let (records, plan) = self.records()?;
+        let per_second = self.plan.supervise.events_per_second;
+        let mut sink =
+            Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
+        self.note_plan(&mut sink, &plan)?;
+        if let Some(wanted) = &state.placeholders {
+            placeholders::make(wanted)
+                .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
+        }
+        self.make_layers()?;
+        let name = &self.plan.name;
+        let cgroup = self
+            .limits()
+            .map(|limits| crate::cgroup::create(self.cgroup, name, &limits, &[std::process::id()]))
+            .transpose()
+            .map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())))?;
+        let program = Program::find().map_err(SessionError::Launch)?;
+        let handed = privileged::open_sources(self.plan).map_err(SessionError::Launch)?;
+        if self.privileged {
+            self.give(&held.home.live)?;
+            self.give(&records)?;
+        }
+        Ok(Opened { records, sink, cgroup, program, handed })
+    }
+
+    /// Makes a directory the supervisor's.
+    fn give(&self, directory: &OwnedFd) -> Result<(), SessionError> {
+        let uid = rustix::fs::Uid::from_raw(self.plan.requires.uid);
+        let gid = rustix::fs::Gid::from_raw(self.plan.requires.gid);
+        rustix::fs::fchown(directory, Some(uid), Some(gid)).map_err(system("chown"))
+    }
+
+    /// In this process, or started by root in one that has none of its rights.
+    fn attended(
         &self,
         held: &Held,
-        state: &mut State,
+        opened: Opened,
         started: impl FnOnce(),
     ) -> Result<Ended, SessionError> {
-        let (records, plan) = self.records()?;
-        let mut sink = Sink::create(
-            records.as_fd(),
-            &plan,
-            self.plan.supervise.events_per_second,
-        )
-        .map_err(SessionError::Events)?;
-        self.note_plan(&mut sink, &plan)?;
-        let result = self.launched(held, state, &records, &mut sink, started);
-        let kills = state
-            .cgroup
-            .as_ref()
-            .and_then(|group| group.oom_kills().ok())
-            .unwrap_or(0);
+        if !self.privileged {
+            let keeper = Keeper::Own { helpers: self.helpers };
+            return self.attend(held, opened, keeper, started);
+        }
+        let cgroup = opened.cgroup.clone();
+        let work = |launcher: &OwnedFd| {
+            let result = self.attend(held, opened, Keeper::Launcher(launcher), started);
+            let told = result.map_err(|error| Told::from(&error));
+            serde_json::to_vec(&told).unwrap_or_default()
+        };
+        let answer = privileged::as_unprivileged(self.plan, cgroup.as_ref(), work)
+            .map_err(SessionError::Launch)?;
+        match serde_json::from_slice::<Result<Ended, Told>>(&answer) {
+            Ok(result) => result.map_err(SessionError::Told),
+            Err(_) => Err(SessionError::Launch(LaunchError::Gone)),
+        }
+    }
+
+    /// Launches, watches, and writes the events down.
+    fn attend(
+        &self,
+        held: &Held,
+        mut opened: Opened,
+        keeper: Keeper<'_>,
+        started: impl FnOnce(),
+    ) -> Result<Ended, SessionError> {
+        let result = self.launched(held, &mut opened, keeper, started);
+        let kills = opened.cgroup.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
+        let sink = &mut opened.sink;
         if kills > 0 {
-            sink.record(Kind::OutOfMemory { count: kills })
-                .map_err(SessionError::Events)?;
+            sink.record(Kind::OutOfMemory { count: kills }).map_err(SessionError::Events)?;
         }
         sink.record(end_of(&result)).map_err(SessionError::Events)?;
         sink.record(Kind::Ended).map_err(SessionError::Events)?;
         let (outcome, refusals) = result?;
-        let kept = self.kept();
-        Ok(Ended {
-            outcome,
-            refusals,
-            head: sink.head().to_string(),
-            kept,
-        })
+        Ok(Ended { outcome, refusals, head: sink.head().to_string(), kept: self.kept() })
     }
 
     fn kept(&self) -> Option<String> {
@@ -229,47 +303,42 @@ impl Session<'_> {
     fn launched(
         &self,
         held: &Held,
-        state: &mut State,
-        records: &OwnedFd,
-        sink: &mut Sink,
+        opened: &mut Opened,
+        keeper: Keeper<'_>,
         started: impl FnOnce(),
     ) -> Result<(Outcome, u64), SessionError> {
-        if let Some(wanted) = &state.placeholders {
-            placeholders::make(wanted)
-                .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
-        }
-        self.make_layers()?;
         process::become_subreaper().map_err(system("prctl PR_SET_CHILD_SUBREAPER"))?;
         let signals = signal::descriptor(&FORWARDED).map_err(system("signalfd"))?;
         let control = client::serve(&held.home).map_err(system("control socket"))?;
-        let mut stdio = self.stdio(records)?;
-        let program = Program::find().map_err(SessionError::Launch)?;
+        let mut stdio = self.stdio(&opened.records)?;
         let running = launch::launch(Launch {
             plan: self.plan,
-            program: &program,
+            program: &opened.program,
             stdio: stdio.inside,
-            cgroup: self.cgroup,
-            helpers: self.helpers,
+            cgroup: opened.cgroup.as_ref(),
+            keeper,
+            handed: &opened.handed,
         })
         .map_err(SessionError::Launch)?;
-        state.phase = Phase::Running;
-        state.processes = processes(&running);
-        state.cgroup = running.cgroup.clone();
-        held.write(state)?;
-        sink.record(Kind::Started {
-            pid: running.init.pid,
-        })
-        .map_err(SessionError::Events)?;
+        opened.handed.clear();
+        if let Some(processes) = processes(&running) {
+            held.home.write_processes(&processes)?;
+        }
+        opened
+            .sink
+            .record(Kind::Started { pid: running.init.pid })
+            .map_err(SessionError::Events)?;
         started();
         let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
         let watch = Watch {
             plan: self.plan,
             running,
+            cgroup: opened.cgroup.as_ref(),
             pumps: stdio.pumps,
             logged: stdio.logged,
             log: stdio.log,
             held_stdin: stdio.held_stdin,
-            sink,
+            sink: &mut opened.sink,
             signals,
             control,
             terminal: raw.as_ref().and_then(|_| caller_terminal()),
@@ -287,7 +356,10 @@ impl Session<'_> {
             .map_err(|error| SessionError::State(StateError::Places(error)))?;
         let own = places::subdirectory(&layers, &self.plan.name).map_err(system("make layers"))?;
         for name in self.plan.layer_names() {
-            places::subdirectory(&own, name).map_err(system("make layers"))?;
+            let layer = places::subdirectory(&own, name).map_err(system("make layers"))?;
+            if self.privileged {
+                self.give(&layer)?;
+            }
         }
         Ok(())
     }
@@ -317,7 +389,7 @@ impl Session<'_> {
                 caller
             } else {
                 let (read, write) = pipe().map_err(system("pipe"))?;
-                pumps.push(Pump::new(caller, write).map_err(system("fstat"))?);
+                pumps.push(Pump::inward(caller, write).map_err(system("fstat"))?);
                 read
             }
         };
@@ -333,7 +405,7 @@ impl Session<'_> {
             if self.detached {
                 logged.push(read);
             } else {
-                pumps.push(Pump::new(read, caller).map_err(system("fstat"))?);
+                pumps.push(Pump::outward(read, caller).map_err(system("fstat"))?);
             }
             Ok(write)
         };
@@ -381,35 +453,26 @@ impl Session<'_> {
                 .try_clone()
                 .map_err(|_| SessionError::System("dup", Errno::MFILE))
         };
-        drop(terminal::copy_size(&caller, master));
-        pumps.insert(0, Pump::new(again()?, copy()?).map_err(system("fstat"))?);
-        pumps.push(Pump::new(copy()?, again()?).map_err(system("fstat"))?);
+        crate::sys::unheard(terminal::copy_size(&caller, master));
+        pumps.push(Pump::inward(again()?, copy()?).map_err(system("fstat"))?);
+        pumps.push(Pump::outward(copy()?, again()?).map_err(system("fstat"))?);
         RawTerminal::enter(caller).map_err(system("raw terminal"))
     }
 
     /// Undoes what the host still has of the sandbox.
-    fn finish(
+    fn close(
         &self,
         held: Held,
         mut state: State,
         result: Result<Ended, SessionError>,
     ) -> Result<Ended, SessionError> {
-        let cleaned = undo(
-            self.places,
-            &state,
-            Some(self.plan),
-            self.helpers,
-            self.keep,
-        );
+        let cleaned = undo(self.places, &state, Some(self.plan), self.helpers, self.keep);
         match &result {
             Ok(ended) if self.detached => {
-                state.phase = match ended.outcome {
-                    Outcome::Exited(status) => Phase::Exited(status),
-                    _ => Phase::Failed,
-                };
-                state.processes = None;
-                state.cgroup = None;
-                state.placeholders = None;
+                state.ended = Some(match ended.outcome {
+                    Outcome::Exited(status) => End::Exited(status),
+                    _ => End::Failed,
+                });
                 held.write(&state)?;
             }
             _ => held.remove(self.places)?,
@@ -418,6 +481,15 @@ impl Session<'_> {
         cleaned?;
         Ok(ended)
     }
+}
+
+/// What a session has open, before it gives up any right.
+struct Opened {
+    records: OwnedFd,
+    sink: Sink,
+    cgroup: Option<Group>,
+    program: Program,
+    handed: Vec<OwnedFd>,
 }
 
 /// The event that tells how the job ended, or that it never began.

@@ -18,11 +18,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Largest state file that is read.
 const LARGEST: u64 = 256 << 10;
 const FILE: &str = "state.json";
+const PROCESSES: &str = "processes.json";
+/// Directory below a sandbox's own that belongs to its supervisor.
+const LIVE: &str = "live";
 const LOCK: &str = "lock";
 /// Name of the control socket.
 pub const SOCKET: &str = "control";
 
-/// One sandbox, as its state file has it.
+/// One sandbox, as whoever started it wrote it down: enough to undo it.
+///
+/// Started by root, this file is root's and the supervisor cannot change it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -38,10 +43,8 @@ pub struct State {
     pub created: u64,
     /// Runs without a terminal or caller of its own.
     pub detached: bool,
-    /// How far it is.
-    pub phase: Phase,
-    /// Processes, once they exist.
-    pub processes: Option<Processes>,
+    /// How it ended, once it has and everything is undone.
+    pub ended: Option<End>,
     /// Cgroup to remove.
     pub cgroup: Option<Group>,
     /// Files of ours in the workspace, to remove if nobody has used them.
@@ -50,17 +53,13 @@ pub struct State {
     pub layers: bool,
 }
 
-/// How far a sandbox is.
+/// How a sandbox ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Being set up.
-    Starting,
-    /// The job runs.
-    Running,
-    /// The job has ended.
+pub enum End {
+    /// The job ended.
     Exited(Status),
-    /// The supervisor ended it, or it never started.
+    /// The supervisor ended it.
     Failed,
 }
 
@@ -142,6 +141,8 @@ pub struct Home {
     pub name: String,
     /// Its runtime directory.
     pub directory: OwnedFd,
+    /// The part of it that is the supervisor's: control socket, processes.
+    pub live: OwnedFd,
 }
 
 /// A sandbox's directory whose lock is ours.
@@ -198,7 +199,8 @@ impl Held {
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
         let hidden = format!(".new-{}-{name}", std::process::id());
         let directory = places::subdirectory(&runtime, &hidden).map_err(fail("make directory"))?;
-        let lock = open_lock(&directory).map_err(fail("make lock"))?;
+        let live = places::subdirectory(&directory, LIVE).map_err(fail("make directory"))?;
+        let lock = open_lock(&directory, OFlags::CREATE).map_err(fail("make lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(fail("lock"))?;
         let renamed = rustix::fs::renameat_with(
             &runtime,
@@ -210,12 +212,13 @@ impl Held {
         let home = Home {
             name: name.to_owned(),
             directory,
+            live,
         };
         match renamed {
             Ok(()) => Ok(Self { home, lock }),
             Err(errno) => {
-                drop(unlinkat(&home.directory, LOCK, AtFlags::empty()));
-                drop(unlinkat(&runtime, hidden.as_str(), AtFlags::REMOVEDIR));
+                // The error of the rename is the one to tell.
+                crate::sys::unheard(crate::supervise::sweep::remove_tree(&runtime, &hidden));
                 Err(match errno {
                     Errno::EXIST | Errno::NOTEMPTY => StateError::Exists(name.to_owned()),
                     errno => StateError::File(name.to_owned(), "name directory", errno),
@@ -230,8 +233,12 @@ impl Held {
     /// [`StateError::Missing`] and failures of the file system.
     pub fn take_over(places: &Places, name: &str) -> Result<Option<Self>, StateError> {
         let home = Home::open(places, name)?;
-        let lock = open_lock(&home.directory)
-            .map_err(|errno| StateError::File(name.to_owned(), "open lock", errno))?;
+        let lock = match open_lock(&home.directory, OFlags::empty()) {
+            Ok(lock) => lock,
+            // Whoever removes a sandbox removes its lock first.
+            Err(Errno::NOENT) => return Err(StateError::Missing(name.to_owned())),
+            Err(errno) => return Err(StateError::File(name.to_owned(), "open lock", errno)),
+        };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { home, lock })),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -247,22 +254,8 @@ impl Held {
         let name = &self.home.name;
         let text = serde_json::to_vec(state)
             .map_err(|error| StateError::Malformed(name.clone(), error.to_string()))?;
-        let fail = |what| move |errno| StateError::File(name.clone(), what, errno);
-        let next = "state.json.next";
-        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(
-            &self.home.directory,
-            next,
-            flags,
-            Mode::from_raw_mode(0o600),
-        )
-        .map_err(fail("create"))?;
-        std::fs::File::from(file)
-            .write_all(&text)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .map_err(fail("write"))?;
-        rustix::fs::renameat(&self.home.directory, next, &self.home.directory, FILE)
-            .map_err(fail("rename"))
+        replace(&self.home.directory, FILE, &text)
+            .map_err(|errno| StateError::File(name.clone(), "write", errno))
     }
 
     /// Removes the directory: the name is free again.
@@ -270,24 +263,18 @@ impl Held {
     /// # Errors
     /// Failures of the file system.
     pub fn remove(self, places: &Places) -> Result<(), StateError> {
-        let name = self.home.name.clone();
-        let fail = |what| move |errno| StateError::File(name.clone(), what, errno);
-        for file in [SOCKET, FILE, "state.json.next", LOCK] {
-            match unlinkat(&self.home.directory, file, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(fail("remove file")(errno)),
-            }
-        }
+        let fail = |what, errno| StateError::File(self.home.name.clone(), what, errno);
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
-        unlinkat(&runtime, self.home.name.as_str(), AtFlags::REMOVEDIR)
-            .map_err(fail("remove directory"))?;
+        unlinkat(&self.home.directory, LOCK, AtFlags::empty()).map_err(|errno| fail("remove lock", errno))?;
+        crate::supervise::sweep::remove_tree(&runtime, &self.home.name)
+            .map_err(|errno| fail("remove directory", errno))?;
         drop(self.lock);
         Ok(())
     }
 }
 
-fn open_lock(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+fn open_lock(directory: &OwnedFd, create: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = create | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(directory, LOCK, flags, Mode::from_raw_mode(0o600))
 }
 
@@ -300,10 +287,10 @@ impl Home {
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&runtime, name, flags, Mode::empty()) {
-            Ok(directory) => Ok(Self {
-                name: name.to_owned(),
-                directory,
-            }),
+            Ok(directory) => match openat(&directory, LIVE, flags, Mode::empty()) {
+                Ok(live) => Ok(Self { name: name.to_owned(), directory, live }),
+                Err(errno) => Err(StateError::File(name.to_owned(), "open directory", errno)),
+            },
             Err(Errno::NOENT) => Err(StateError::Missing(name.to_owned())),
             Err(errno) => Err(StateError::File(name.to_owned(), "open directory", errno)),
         }
@@ -314,17 +301,48 @@ impl Home {
     /// # Errors
     /// [`StateError::Malformed`] for a file that is half written or not ours.
     pub fn read(&self) -> Result<State, StateError> {
-        let fail = |errno| StateError::File(self.name.clone(), "open", errno);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(&self.directory, FILE, flags, Mode::empty()).map_err(fail)?;
-        let mut text = Vec::new();
-        std::fs::File::from(file)
-            .take(LARGEST)
-            .read_to_end(&mut text)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .map_err(|errno| StateError::File(self.name.clone(), "read", errno))?;
+        let text = read(&self.directory, FILE)
+            .map_err(|errno| StateError::File(self.name.clone(), "open", errno))?;
         parse(&text).map_err(|why| StateError::Malformed(self.name.clone(), why))
     }
+
+    /// The processes of a sandbox that runs or was killed while it ran.
+    pub fn processes(&self) -> Option<Processes> {
+        serde_json::from_slice(&read(&self.live, PROCESSES).ok()?).ok()
+    }
+
+    /// Writes down the processes: the supervisor's only file.
+    ///
+    /// # Errors
+    /// Failures of the file system.
+    pub fn write_processes(&self, processes: &Processes) -> Result<(), StateError> {
+        let text = serde_json::to_vec(processes)
+            .map_err(|error| StateError::Malformed(self.name.clone(), error.to_string()))?;
+        replace(&self.live, PROCESSES, &text)
+            .map_err(|errno| StateError::File(self.name.clone(), "write processes", errno))
+    }
+}
+
+/// Replaces a file as a whole: nobody ever sees half of it.
+fn replace(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
+    let next = format!(".{name}");
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(directory, next.as_str(), flags, Mode::from_raw_mode(0o600))?;
+    std::fs::File::from(file)
+        .write_all(text)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    rustix::fs::renameat(directory, next.as_str(), directory, name)
+}
+
+fn read(directory: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty())?;
+    let mut text = Vec::new();
+    std::fs::File::from(file)
+        .take(LARGEST)
+        .read_to_end(&mut text)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(text)
 }
 
 /// Reads a state file's text; total on any bytes.

@@ -41,7 +41,7 @@ impl RawTerminal {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         // A terminal that is gone needs no restoring.
-        drop(tcsetattr(
+        crate::sys::unheard(tcsetattr(
             &self.terminal,
             OptionalActions::Now,
             &self.before,

@@ -1,6 +1,7 @@
 //! [host] One sandbox from execve to its end: a single poll(2) over its sockets, pipes, processes and clients.
 
 use crate::event::sink::Sink;
+use crate::cgroup::Group;
 use crate::event::{Kind, Sender};
 use crate::sandbox::launch::Running;
 use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, Status};
@@ -14,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// How long a job may go on after SIGTERM at its time limit.
@@ -38,6 +40,8 @@ pub struct Watch<'a> {
     pub plan: &'a Plan,
     /// The sandbox.
     pub running: Running,
+    /// The job's cgroup.
+    pub cgroup: Option<&'a Group>,
     /// Copies of stdin, stdout, stderr or terminal.
     pub pumps: Vec<Pump>,
     /// Output that goes to the log: the sandbox's pipes.
@@ -57,7 +61,8 @@ pub struct Watch<'a> {
 }
 
 /// How a sandbox ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The job ended by itself or by a signal somebody asked for.
     Exited(Status),
@@ -66,7 +71,29 @@ pub enum Outcome {
     /// The disk limit ended it.
     DiskFull,
     /// A process of ours was killed: which.
-    Lost(&'static str),
+    Lost(Lost),
+}
+
+/// What a sandbox cannot go on without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lost {
+    /// Init was killed.
+    Init,
+    /// The gateway was killed.
+    Gateway,
+    /// The event log cannot be written.
+    Events,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Init => "the sandbox's init",
+            Self::Gateway => "the sandbox's gateway",
+            Self::Events => "the event log",
+        })
+    }
 }
 
 struct Client {
@@ -160,7 +187,7 @@ impl Loop<'_> {
     fn finished(&self) -> Option<Outcome> {
         let outcome = self.outcome?;
         let copied =
-            self.watch.pumps.iter().skip(1).all(Pump::finished) && self.watch.logged.is_empty();
+            self.watch.pumps.iter().all(Pump::finished) && self.watch.logged.is_empty();
         (self.init_ended && self.gateway_ended && copied).then_some(outcome)
     }
 
@@ -279,9 +306,7 @@ impl Loop<'_> {
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
         }
-        if let Some(stdin) = self.watch.pumps.first_mut() {
-            stdin.close();
-        }
+        self.watch.pumps.iter_mut().filter(|pump| pump.inward).for_each(Pump::close);
         self.watch.held_stdin = None;
         self.deadline = None;
         self.kill_at = None;
@@ -308,7 +333,7 @@ impl Loop<'_> {
         let outcome = if self.watch.plan.exec.pid1 {
             Outcome::Exited(status)
         } else {
-            Outcome::Lost("init")
+            Outcome::Lost(Lost::Init)
         };
         self.job_ended(outcome);
         self.watch.running.listener = None;
@@ -321,14 +346,14 @@ impl Loop<'_> {
             let init_lives = !self.init_ended && !readable(&self.watch.running.init.pidfd);
             if self.outcome.is_none() && init_lives {
                 self.kill_init();
-                self.job_ended(Outcome::Lost("gateway"));
+                self.job_ended(Outcome::Lost(Lost::Gateway));
             }
         }
     }
 
     fn kill_init(&self) {
         // ESRCH: it has ended already.
-        drop(rustix::process::pidfd_send_signal(
+        crate::sys::unheard(rustix::process::pidfd_send_signal(
             &self.watch.running.init.pidfd,
             Signal::KILL,
         ));
@@ -336,9 +361,9 @@ impl Loop<'_> {
 
     fn kill_all(&self) {
         self.kill_init();
-        if let Some(group) = &self.watch.running.cgroup {
+        if let Some(group) = self.watch.cgroup {
             // Init's death kills the same processes.
-            drop(group.kill());
+            crate::sys::unheard(group.kill());
         }
     }
 
@@ -373,7 +398,7 @@ impl Loop<'_> {
     fn note(&mut self, kind: Kind) {
         if self.watch.sink.record(kind).is_err() && self.outcome.is_none() {
             self.kill_all();
-            self.job_ended(Outcome::Lost("the event log"));
+            self.job_ended(Outcome::Lost(Lost::Events));
         }
     }
 
@@ -409,7 +434,7 @@ impl Loop<'_> {
         if let (Some(terminal), Some(master)) = (&self.watch.terminal, &self.watch.running.terminal)
         {
             // A size is cosmetic.
-            drop(terminal::copy_size(terminal, master));
+            crate::sys::unheard(terminal::copy_size(terminal, master));
         }
     }
 
@@ -492,7 +517,7 @@ impl Loop<'_> {
         };
         if let Some(id) = client.command.take() {
             // It may have ended already.
-            drop(self.order(
+            crate::sys::unheard(self.order(
                 &Order::Signal {
                     id,
                     signal: libc::SIGKILL,
@@ -510,7 +535,7 @@ impl Loop<'_> {
             Ask::Exec(command) => self.start_command(index, command, descriptors),
             Ask::Signal { signal } => {
                 match self.clients.get(index).and_then(|client| client.command) {
-                    Some(id) => drop(self.order(&Order::Signal { id, signal }, &[])),
+                    Some(id) => crate::sys::unheard(self.order(&Order::Signal { id, signal }, &[])),
                     None => self.signal_job(signal, Sender::Caller),
                 }
             }
@@ -530,7 +555,7 @@ impl Loop<'_> {
                 } else {
                     // The job's death is init's end and so everybody's; a job that is
                     // stuck in the kernel does not keep the rest alive.
-                    drop(self.order(
+                    crate::sys::unheard(self.order(
                         &Order::Signal {
                             id: JOB,
                             signal: libc::SIGKILL,
@@ -545,11 +570,7 @@ impl Loop<'_> {
                     head: self.watch.sink.head().to_string(),
                     commands: self.commands,
                     refusals: self.refusals,
-                    usage: self
-                        .watch
-                        .running
-                        .cgroup
-                        .as_ref()
+                    usage: self.watch.cgroup
                         .and_then(|group| group.usage().ok()),
                 };
                 self.reply(index, &Answer::Live(live));
@@ -611,13 +632,13 @@ impl Loop<'_> {
             .find(|client| client.command == Some(id));
         if let Some(client) = client {
             // A client that went away is noticed when it is polled.
-            drop(client::send(&client.socket, answer, descriptor));
+            crate::sys::unheard(client::send(&client.socket, answer, descriptor));
         }
     }
 
     fn reply(&self, index: usize, answer: &Answer) {
         if let Some(client) = self.clients.get(index) {
-            drop(client::send(&client.socket, answer, None));
+            crate::sys::unheard(client::send(&client.socket, answer, None));
         }
     }
 
@@ -629,7 +650,7 @@ impl Loop<'_> {
             }
         };
         for client in self.clients.iter().filter(|client| client.waits) {
-            drop(client::send(&client.socket, &Answer::Exited(status), None));
+            crate::sys::unheard(client::send(&client.socket, &Answer::Exited(status), None));
         }
     }
 }

@@ -54,19 +54,32 @@ pub fn descriptor(signals: &[i32]) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// The errno of read(2), but EAGAIN.
 pub fn next(descriptor: impl AsFd) -> Result<Option<i32>, Errno> {
+    Ok(read(&descriptor)?.map(|info| info.ssi_signo as i32))
+}
+
+/// As [`next`], but only signals that a process sent: not those of a terminal.
+///
+/// # Errors
+/// The errno of read(2), but EAGAIN.
+pub fn next_sent(descriptor: impl AsFd) -> Result<Option<i32>, Errno> {
+    loop {
+        match read(&descriptor)? {
+            // SI_USER, SI_QUEUE and SI_TKILL are 0 and below; SI_KERNEL is above.
+            Some(info) if info.ssi_code <= 0 => return Ok(Some(info.ssi_signo as i32)),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+fn read(descriptor: &impl AsFd) -> Result<Option<libc::signalfd_siginfo>, Errno> {
     let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
     let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer has the size that is passed.
-    let got = unsafe {
-        libc::read(
-            descriptor.as_fd().as_raw_fd(),
-            info.as_mut_ptr().cast(),
-            size,
-        )
-    };
+    let got = unsafe { libc::read(descriptor.as_fd().as_raw_fd(), info.as_mut_ptr().cast(), size) };
     match check(got as libc::c_long) {
         // SAFETY: signalfd fills whole structures only.
-        Ok(n) if n as usize == size => Ok(Some(unsafe { info.assume_init() }.ssi_signo as i32)),
+        Ok(n) if n as usize == size => Ok(Some(unsafe { info.assume_init() })),
         Ok(_) => Err(Errno::IO),
         Err(Errno::AGAIN) => Ok(None),
         Err(errno) => Err(errno),

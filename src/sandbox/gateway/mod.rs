@@ -3,22 +3,13 @@
 //! With network none it makes no socket and parses nothing: it waits for two
 //! ends, the supervisor's and the sandbox's, under a filter of its own.
 
-use crate::sandbox::fds;
-use crate::sys::process::{self, Child, exit_now};
+use crate::sys::process::{Child, exit_now};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 
 /// Never returns: 0 when the sandbox ended, 125 when it had to be ended.
-pub fn serve(init: &Child) -> ! {
-    // The job's pipes must end with the job: the gateway keeps none of them.
-    for stdio in 0..3 {
-        drop(process::inherited(stdio));
-    }
-    let code = match process::inherited(fds::GATEWAY) {
-        Ok(supervisor) => hold(&supervisor, init),
-        Err(_) => 125,
-    };
-    exit_now(code)
+pub fn serve(supervisor: OwnedFd, init: &Child) -> ! {
+    exit_now(hold(&supervisor, init))
 }
 
 fn hold(supervisor: &OwnedFd, init: &Child) -> i32 {

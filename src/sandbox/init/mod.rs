@@ -195,9 +195,7 @@ impl Init {
             return;
         };
         // The command may have ended in between: its end is already on its way.
-        match kill_process(pid, signal) {
-            Ok(()) | Err(_) => {}
-        }
+        crate::sys::unheard(kill_process(pid, signal));
     }
 
     fn say(&self, report: &Report) {

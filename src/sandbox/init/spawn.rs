@@ -38,7 +38,7 @@ pub(super) fn spawn(command: &Command, rights: &Rights, stdio: Stdio) -> Result<
             let ((what, errno), write) = become_command(command, &strings, rights, &stdio, write);
             if let Some(write) = write {
                 // Whether or not init hears it, this process ends.
-                drop(rustix::io::write(
+                crate::sys::unheard(rustix::io::write(
                     &write,
                     &[what as u8, errno.raw_os_error() as u8],
                 ));
@@ -93,7 +93,7 @@ pub(super) fn replace(
             what,
             errno: errno.raw_os_error(),
         };
-        drop(crate::sandbox::stage::say(&supervisor, &report, None));
+        crate::sys::unheard(crate::sandbox::stage::say(&supervisor, &report, None));
     }
     exit_now(125)
 }

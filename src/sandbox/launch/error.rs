@@ -35,6 +35,15 @@ pub enum LaunchError {
         /// Its own words, or how it ended.
         said: String,
     },
+    /// A source that a privileged launcher could not open.
+    Source {
+        /// Path outside.
+        path: String,
+        /// Which call.
+        call: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
     /// A filter did not compile or was not proven.
     Filter(String),
     /// The cgroup could not be made or entered.
@@ -167,6 +176,9 @@ impl fmt::Display for LaunchError {
                 write!(out, "{command}: cannot start a process: {errno}")
             }
             Self::Helper { program, said } => write!(out, "{program} refused the id map: {said}"),
+            Self::Source { path, call, errno } => {
+                write!(out, "{path} cannot be handed to the sandbox: {call}: {errno}")
+            }
             Self::Filter(why) => write!(out, "system-call filter: {why}"),
             Self::Cgroup(why) => write!(out, "cgroup: {why}"),
             Self::Program(why) => write!(out, "cofferdam-init: {why}"),

@@ -40,6 +40,7 @@ pub(super) fn start(
                     helpers: Vec::new(),
                 })
             }
+            // Only the launcher itself comes here: everybody else asks it.
             MapWriter::Launcher => {
                 write(pid, "uid_map", &crate::confine::idmap::text(uids))?;
                 write(pid, "gid_map", &crate::confine::idmap::text(gids))?;
@@ -79,6 +80,11 @@ fn write(pid: i32, name: &str, text: &str) -> Result<(), LaunchError> {
 }
 
 impl Writing {
+    /// Somebody else has done it.
+    pub(super) fn done() -> Self {
+        Self { helpers: Vec::new() }
+    }
+
     /// Waits for both helpers.
     pub(super) fn finish(self) -> Result<(), LaunchError> {
         let mut result = Ok(());

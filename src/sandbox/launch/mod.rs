@@ -4,6 +4,7 @@ mod error;
 mod files;
 mod idmap;
 mod process;
+pub mod privileged;
 
 pub use error::LaunchError;
 pub use files::Program;
@@ -33,10 +34,24 @@ pub struct Launch<'a> {
     pub program: &'a Program,
     /// The sandbox's ends of stdin, stdout and stderr.
     pub stdio: [OwnedFd; 3],
-    /// Cgroup the job is put into, made with the plan's limits.
-    pub cgroup: &'a crate::host::facts::Cgroup,
-    /// newuidmap and newgidmap.
-    pub helpers: Option<(&'a str, &'a str)>,
+    /// Cgroup the job is put into.
+    pub cgroup: Option<&'a Group>,
+    /// Who does what takes rights that we may not have.
+    pub keeper: Keeper<'a>,
+    /// Sources that a privileged launcher opened, in the plan's order.
+    pub handed: &'a [OwnedFd],
+}
+
+/// Who maps ids and moves processes into cgroups.
+#[derive(Clone, Copy, Debug)]
+pub enum Keeper<'a> {
+    /// We do, with newuidmap and newgidmap where they are needed.
+    Own {
+        /// Paths of both.
+        helpers: Option<(&'a str, &'a str)>,
+    },
+    /// A privileged launcher, asked over this socket.
+    Launcher(&'a OwnedFd),
 }
 
 /// A sandbox whose job has been executed.
@@ -54,8 +69,6 @@ pub struct Running {
     pub listener: Option<OwnedFd>,
     /// Master of the job's terminal.
     pub terminal: Option<OwnedFd>,
-    /// The job's cgroup.
-    pub cgroup: Option<Group>,
 }
 
 /// Starts a sandbox. When this fails, nothing of it is left running.
@@ -69,7 +82,6 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
     let plan_file = files::sealed("plan", &text)?;
     let (gateway_socket, gateway_end) = pair()?;
     let (init_socket, init_end) = pair()?;
-    let cgroup = make_cgroup(plan, launch.cgroup)?;
     let gateway = process::start(process::Descriptors {
         program: launch.program,
         stdio: &launch.stdio,
@@ -77,23 +89,11 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
         init: &init_end,
         plan: &plan_file,
         filters: &filters,
-    });
-    let gateway = match (gateway, &cgroup) {
-        (Ok(gateway), _) => gateway,
-        (Err(error), None) => return Err(error),
-        (Err(error), Some(group)) => {
-            // The first error is the one to tell.
-            drop(group.remove());
-            return Err(error);
-        }
-    };
+        handed: launch.handed,
+    })?;
     drop((gateway_end, init_end, plan_file, filters, launch.stdio));
-    let mut starting = Starting {
-        gateway,
-        init: None,
-        cgroup,
-    };
-    match starting.follow(plan, launch.helpers, &gateway_socket, &init_socket) {
+    let mut starting = Starting { gateway, init: None };
+    match starting.follow(plan, launch.keeper, launch.cgroup, &gateway_socket, &init_socket) {
         Ok((init, terminal, listener)) => Ok(Running {
             gateway: starting.gateway,
             init,
@@ -101,7 +101,6 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
             init_socket,
             listener,
             terminal,
-            cgroup: starting.cgroup,
         }),
         Err(error) => {
             drop((gateway_socket, init_socket));
@@ -133,7 +132,6 @@ impl Outer {
 struct Starting {
     gateway: Child,
     init: Option<Child>,
-    cgroup: Option<Group>,
 }
 
 type Started = (Child, Option<OwnedFd>, Option<OwnedFd>);
@@ -142,18 +140,18 @@ impl Starting {
     fn follow(
         &mut self,
         plan: &Plan,
-        helpers: Option<(&str, &str)>,
+        keeper: Keeper<'_>,
+        cgroup: Option<&Group>,
         gateway_socket: &OwnedFd,
         init_socket: &OwnedFd,
     ) -> Result<Started, LaunchError> {
-        let writer = idmap::start(plan, self.gateway.pid, helpers)?;
+        let writer = keeper.start_mapping(plan, self.gateway.pid)?;
         let deadline = Instant::now() + DEADLINE;
         let init = stage_process(plan, gateway_socket, init_socket, deadline)?;
         let pid = init.pid;
         self.init = Some(init);
-        if let Some(group) = &self.cgroup {
-            let refused = |error: crate::cgroup::Error| LaunchError::Cgroup(error.to_string());
-            group.enter(pid.unsigned_abs()).map_err(refused)?;
+        if let Some(group) = cgroup {
+            keeper.enter(group, pid)?;
         }
         writer.finish()?;
         tell(init_socket, &Order::Go)?;
@@ -164,14 +162,10 @@ impl Starting {
         }
     }
 
-    /// Kills and reaps both processes, and removes the cgroup. What is already gone is fine.
+    /// Kills and reaps both processes. What is already gone is fine.
     fn undo(self) {
         for child in [Some(self.gateway), self.init].into_iter().flatten() {
             process::end(&child);
-        }
-        if let Some(cgroup) = self.cgroup {
-            // The next command finds the directory by its name and tries again.
-            drop(cgroup.remove());
         }
     }
 }
@@ -287,22 +281,25 @@ fn stage_process(
     }
 }
 
-/// Made before any process: under systemd we move into its scope ourselves, and
-/// only what is born there may be moved about in it.
-fn make_cgroup(
-    plan: &Plan,
-    cgroup: &crate::host::facts::Cgroup,
-) -> Result<Option<Group>, LaunchError> {
-    let limits = plan.steps.iter().find_map(|step| match &step.op {
-        Op::Cgroup { limits } => Some(*limits),
-        _ => None,
-    });
-    limits
-        .map(|limits| {
-            crate::cgroup::create(cgroup, &plan.name, &limits, &[std::process::id()])
-                .map_err(|error| LaunchError::Cgroup(error.to_string()))
-        })
-        .transpose()
+impl Keeper<'_> {
+    fn start_mapping(self, plan: &Plan, pid: i32) -> Result<idmap::Writing, LaunchError> {
+        match self {
+            Self::Own { helpers } => idmap::start(plan, pid, helpers),
+            Self::Launcher(socket) => {
+                privileged::ask(socket, privileged::MAP, pid)?;
+                Ok(idmap::Writing::done())
+            }
+        }
+    }
+
+    fn enter(self, group: &Group, pid: i32) -> Result<(), LaunchError> {
+        match self {
+            Self::Own { .. } => group
+                .enter(pid.unsigned_abs())
+                .map_err(|error| LaunchError::Cgroup(error.to_string())),
+            Self::Launcher(socket) => privileged::ask(socket, privileged::ENTER, pid),
+        }
+    }
 }
 
 fn tell(socket: &OwnedFd, order: &Order) -> Result<(), LaunchError> {

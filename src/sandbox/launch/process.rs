@@ -18,6 +18,8 @@ pub(super) struct Descriptors<'a> {
     pub(super) init: &'a OwnedFd,
     pub(super) plan: &'a OwnedFd,
     pub(super) filters: &'a OwnedFd,
+    /// Detached mounts that a privileged launcher opened.
+    pub(super) handed: &'a [OwnedFd],
 }
 
 /// Makes U0 with the first process in it. While that copies and executes the
@@ -43,7 +45,7 @@ fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
     let during = |call| move |errno| (call, errno);
     let copy = copy_program(&given.program.file)?;
     let [input, output, error] = given.stdio;
-    place(&[
+    let mut pairs = vec![
         (input.as_raw_fd(), 0),
         (output.as_raw_fd(), 1),
         (error.as_raw_fd(), 2),
@@ -51,15 +53,18 @@ fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
         (given.init.as_raw_fd(), fds::INIT),
         (given.plan.as_raw_fd(), fds::PLAN),
         (given.filters.as_raw_fd(), fds::FILTERS),
-        (copy.as_raw_fd(), fds::SOURCES),
-    ])
-    .map_err(during("dup"))?;
-    crate::sys::process::cloexec_from(fds::SOURCES as u32).map_err(during("close_range"))?;
+    ];
+    let handed = given.handed.iter().map(AsRawFd::as_raw_fd);
+    pairs.extend(handed.zip(fds::SOURCES..));
+    let program = fds::SOURCES + given.handed.len() as i32;
+    pairs.push((copy.as_raw_fd(), program));
+    place(&pairs).map_err(during("dup"))?;
+    crate::sys::process::cloexec_from(program as u32).map_err(during("close_range"))?;
     signal::block_only(&[]).map_err(during("sigprocmask"))?;
     signal::reset_all().map_err(during("sigaction"))?;
     caps::carry_over_exec().map_err(during("capset"))?;
     let argv = [c"cofferdam-init".to_owned(), c"stage".to_owned()];
-    let program = crate::sys::process::inherited(fds::SOURCES).map_err(during("fcntl"))?;
+    let program = crate::sys::process::inherited(program).map_err(during("fcntl"))?;
     Err((
         "execveat of cofferdam-init",
         exec::fexecve(program.as_fd(), &argv, &[]),
@@ -93,15 +98,13 @@ fn report(gateway: &OwnedFd, call: &str, errno: Errno) {
     };
     if let Ok(bytes) = serde_json::to_vec(&Report::Failed(failure)) {
         // If the launcher is gone, so is everybody who wants to know.
-        drop(socket::send(gateway, &bytes, &[]));
+        crate::sys::unheard(socket::send(gateway, &bytes, &[]));
     }
 }
 
 /// Kills a child and waits for its end.
 pub(super) fn end(child: &Child) {
-    match rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL) {
-        Ok(()) | Err(_) => {}
-    }
+    crate::sys::unheard(rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL));
     // __WALL: a sibling made with CLONE_PARENT and no exit signal is waited for as well.
     match crate::sys::process::reap(&child.pidfd) {
         Ok(_) | Err(_) => {}
@@ -139,7 +142,7 @@ pub(super) fn run_in_outer(
                 .and_then(super::idmap::Writing::finish);
             if mapped.is_ok() {
                 // A child that is gone shows in its exit code.
-                drop(socket::send(&mine, b"mapped", &[]));
+                crate::sys::unheard(socket::send(&mine, b"mapped", &[]));
             }
             drop(mine);
             let ended =

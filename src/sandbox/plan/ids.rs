@@ -52,7 +52,7 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
     if need_helpers(draft, mode) {
         return Maps::none();
     }
-    let writer = if facts.caller.is_root() {
+    let writer = if facts.privileged {
         MapWriter::Launcher
     } else if mode == IdMode::Caller {
         MapWriter::Caller
@@ -127,7 +127,7 @@ impl Maps {
 /// newuidmap is needed by everybody but root and one-id maps; true when that is refused.
 fn need_helpers(draft: &mut Draft<'_>, mode: IdMode) -> bool {
     let facts = draft.facts;
-    if facts.caller.is_root() || mode == IdMode::Caller {
+    if facts.privileged || mode == IdMode::Caller {
         return false;
     }
     let before = draft.problems.len();

@@ -38,7 +38,7 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
             character: Some(number),
             follow: false,
             handed: false,
-            map_root: false,
+            owners: Vec::new(),
         });
         let attributes = Attributes {
             no_exec: true,

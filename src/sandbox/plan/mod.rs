@@ -107,9 +107,9 @@ pub struct Source {
     /// A privileged launcher opens it and hands it over as a detached mount.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub handed: bool,
-    /// The launcher maps root's files to U0's id 0.
-    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub map_root: bool,
+    /// The launcher maps owners: ids of the file system (inside) to ids of the host (outside).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub owners: Vec<Extent>,
 }
 
 /// One step: who does it, what, and why.

@@ -125,7 +125,10 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
     kernel::devices(&mut draft, &maps);
     workspace::plan(&mut draft, &maps);
     kernel::file_systems(&mut draft);
-    draft.always(Op::SealRoot);
+    if !root::writable(&draft) {
+        let why = draft.policy.filesystem.rootfs.origin.clone();
+        draft.step(Op::SealRoot, why);
+    }
     draft.always(Op::Pivot);
     lock::plan(&mut draft, &maps);
     let exec = exec::plan(&mut draft, &maps);

@@ -3,6 +3,7 @@
 use super::ids::Maps;
 use super::order::Draft;
 use super::{Attributes, Op, Root, Source, Upper};
+use crate::confine::idmap::Extent;
 use crate::policy::RootfsMode;
 use crate::source::origin::Origin;
 
@@ -36,14 +37,14 @@ pub(super) fn upper(draft: &mut Draft<'_>, name: &str, size: u64, keep: bool) ->
         "{}/{name}",
         draft.request.layers.as_deref().unwrap_or("/nonexistent")
     );
-    let handed = draft.facts.caller.is_root();
+    let handed = draft.facts.privileged;
     let source = draft.source(Source {
         path,
         inode: None,
         character: None,
         follow: false,
         handed,
-        map_root: false,
+        owners: Vec::new(),
     });
     Upper::Directory { source }
 }
@@ -57,8 +58,8 @@ fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
         inode: Some((object.device, object.inode)),
         character: None,
         follow: false,
-        handed: draft.facts.caller.is_root(),
-        map_root: draft.facts.caller.is_root(),
+        handed: draft.facts.privileged,
+        owners: owners(draft, maps),
     });
     let size = draft.policy.filesystem.tmp.value;
     let upper = upper(draft, "rootfs", size, false);
@@ -74,6 +75,14 @@ fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
         },
         why,
     );
+}
+
+/// Started by root, a rootfs keeps its owners: id N of its files is id N inside.
+fn owners(draft: &Draft<'_>, maps: &Maps) -> Vec<Extent> {
+    if !draft.facts.privileged {
+        return Vec::new();
+    }
+    crate::confine::idmap::compose(&maps.job_uids, &maps.outer_uids)
 }
 
 /// The host's own programs, read-only; top-level symlinks as they are.
@@ -96,7 +105,7 @@ fn bind_host(draft: &mut Draft<'_>, path: &str) {
         character: None,
         follow: true,
         handed: false,
-        map_root: false,
+        owners: Vec::new(),
     });
     let attributes = Attributes {
         read_only: true,

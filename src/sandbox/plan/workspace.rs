@@ -3,6 +3,7 @@
 use super::ids::Maps;
 use super::order::Draft;
 use super::{Attributes, Op, Source};
+use crate::confine::idmap::Extent;
 use crate::policy::Access;
 use crate::sandbox::request::{HostObject, Protected, Workspace};
 use crate::source::diagnostic::Diagnostic;
@@ -16,14 +17,14 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
     }
 }
 
-fn pinned(draft: &mut Draft<'_>, object: &HostObject, map_root: bool) -> usize {
+fn pinned(draft: &mut Draft<'_>, object: &HostObject, owners: Vec<Extent>) -> usize {
     let source = draft.source(Source {
         path: object.path.clone(),
         inode: Some((object.device, object.inode)),
         character: None,
         follow: false,
-        handed: draft.facts.caller.is_root(),
-        map_root,
+        handed: draft.facts.privileged,
+        owners,
     });
     if object.directory {
         draft.directories.insert(source);
@@ -33,7 +34,7 @@ fn pinned(draft: &mut Draft<'_>, object: &HostObject, map_root: bool) -> usize {
 
 fn grants(draft: &mut Draft<'_>) {
     for mount in draft.request.mounts.clone() {
-        let source = pinned(draft, &mount.object, false);
+        let source = pinned(draft, &mount.object, Vec::new());
         let attributes = Attributes {
             read_only: !mount.writable,
             ..Attributes::default()
@@ -51,12 +52,24 @@ fn grants(draft: &mut Draft<'_>) {
     }
 }
 
+/// Started by root, what root owns in a copied workspace belongs to the job inside.
+fn owners(draft: &Draft<'_>, maps: &Maps, workspace: &Workspace) -> Vec<Extent> {
+    let copied = workspace.access == Access::Copy && draft.facts.privileged;
+    let host = crate::confine::idmap::to_parent(&maps.outer_uids, maps.owner);
+    match host {
+        Some(outside) if copied => {
+            vec![Extent { inside: workspace.object.uid, outside, count: 1 }]
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
     let why = workspace.origin.clone();
     let path = workspace.inside.clone();
     let access = workspace.access;
-    let map_root = access == Access::Copy && draft.facts.caller.is_root();
-    let source = pinned(draft, &workspace.object, map_root);
+    let owners = owners(draft, maps, workspace);
+    let source = pinned(draft, &workspace.object, owners);
     if access == Access::Rw {
         placeholders(draft, source, workspace);
     }

@@ -42,18 +42,11 @@ struct Masks {
 
 /// Runs the stage to its end in init, or reports the step that failed.
 pub(super) fn main(plan: &Plan, outer: OwnedFd, handed: Vec<OwnedFd>) -> ! {
-    match process::inherited(fds::INIT) {
-        Ok(supervisor) => match supervisor.try_clone() {
-            Ok(copy) => {
-                let Err(failed) = run(plan, supervisor, outer, handed);
-                // With the supervisor gone there is nobody left to tell.
-                drop(say(&copy, &failed.report(), None));
-                exit_now(125)
-            }
-            Err(_) => exit_now(125),
-        },
-        Err(_) => exit_now(125),
-    }
+    let Ok(supervisor) = process::inherited(fds::INIT) else { exit_now(125) };
+    let Err((failed, supervisor)) = run(plan, supervisor, outer, handed);
+    // With the supervisor gone there is nobody left to tell.
+    crate::sys::unheard(say(&supervisor, &failed.report(), None));
+    exit_now(125)
 }
 
 fn run(
@@ -61,23 +54,31 @@ fn run(
     supervisor: OwnedFd,
     outer: OwnedFd,
     handed: Vec<OwnedFd>,
-) -> Result<Infallible, Failed> {
-    private_mounts()?;
-    let sources = open_sources(plan, handed)?;
-    wait_for_go(&supervisor)?;
-    let mut build = Build {
-        plan,
-        supervisor,
-        outer,
-        sources,
-        root: None,
-        masks: None,
-        terminal: None,
+) -> Result<Infallible, (Failed, OwnedFd)> {
+    let sources = match open_before(plan, &supervisor, handed) {
+        Ok(sources) => sources,
+        Err(failed) => return Err((failed, supervisor)),
     };
+    let mut build =
+        Build { plan, supervisor, outer, sources, root: None, masks: None, terminal: None };
     for (index, step) in plan.steps.iter().enumerate() {
-        build.step(&step.op).map_err(|failed| failed.at(index))?;
+        if let Err(failed) = build.step(&step.op) {
+            return Err((failed.at(index), build.supervisor));
+        }
     }
     lock::become_init(build)
+}
+
+/// What needs no mapped ids, then the wait for them.
+fn open_before(
+    plan: &Plan,
+    supervisor: &OwnedFd,
+    handed: Vec<OwnedFd>,
+) -> Result<Vec<Opened>, Failed> {
+    private_mounts()?;
+    let sources = open_sources(plan, handed)?;
+    wait_for_go(supervisor)?;
+    Ok(sources)
 }
 
 fn private_mounts() -> Result<(), Failed> {

@@ -13,7 +13,6 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
-use std::io::Read;
 
 /// Unshares U2 with a copy of the mounts, which the kernel locks, and takes init's ids.
 pub(super) fn enter_job_user(build: &Build<'_>) -> Result<(), Failed> {
@@ -83,8 +82,16 @@ fn locks(plan: &Plan) -> Locks<'_> {
 }
 
 /// The rest of lock-down; ends in init or in the command itself.
-pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, Failed> {
+pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, (Failed, OwnedFd)> {
     let plan = build.plan;
+    let (supervisor, terminal) = build.into_descriptors();
+    match lock_down(plan, &supervisor) {
+        Ok(signals) => init::serve(plan, supervisor, signals, terminal),
+        Err(failed) => Err((failed, supervisor)),
+    }
+}
+
+fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
     let locks = locks(plan);
     let filters = read_filters()?;
     let domain = locks
@@ -94,9 +101,7 @@ pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, Failed> {
     if let Some(index) = locks.capabilities {
         caps::bound(locks.bounding)
             .during("prctl PR_CAPBSET_DROP", "")
-            .map_err(|failed| failed.at(index))?;
-        caps::set(locks.init)
-            .during("capset", "")
+            .and_then(|()| caps::set(locks.init).during("capset", ""))
             .map_err(|failed| failed.at(index))?;
     }
     if let Some(index) = locks.no_new_privileges {
@@ -109,14 +114,12 @@ pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, Failed> {
             .during("landlock_restrict_self", "")
             .map_err(|failed| failed.at(index))?;
     }
-    drop(domain);
-    let (supervisor, terminal) = build.into_descriptors();
     let signals = init::signals().during("signalfd", "")?;
     if let Some(index) = locks.seccomp {
-        load(&filters, plan.supervise.records_refusals, &supervisor)
+        load(&filters, plan.supervise.records_refusals, supervisor)
             .map_err(|failed| failed.at(index))?;
     }
-    init::serve(plan, supervisor, signals, terminal)
+    Ok(signals)
 }
 
 /// A domain whose paths are all ours or mounts of ours: no component may be a symlink.
@@ -135,17 +138,14 @@ fn domain(rules: &LandlockPlan) -> Result<OwnedFd, Failed> {
     Ok(ruleset)
 }
 
-fn read_filters() -> Result<Filters, Failed> {
+/// Read by offset: both processes share the file's position.
+pub(super) fn read_filters() -> Result<Filters, Failed> {
     let memory = process::inherited(fds::FILTERS).during("inherit", "filters")?;
-    let mut bytes = Vec::new();
-    rustix::fs::seek(&memory, rustix::fs::SeekFrom::Start(0)).during("lseek", "filters")?;
-    std::fs::File::from(memory)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        .during("read", "filters")?;
-    Filters::decode(&bytes)
-        .ok_or(Errno::INVAL)
-        .during("decode", "filters")
+    let size = rustix::fs::fstat(&memory).during("fstat", "filters")?.st_size;
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    let got = rustix::io::pread(&memory, &mut bytes, 0).during("pread", "filters")?;
+    bytes.truncate(got);
+    Filters::decode(&bytes).ok_or(Errno::INVAL).during("decode", "filters")
 }
 
 fn load(filters: &Filters, listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {

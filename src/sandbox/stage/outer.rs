@@ -6,28 +6,55 @@ use crate::sandbox::fds;
 use crate::sandbox::gateway;
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Namespace, Op, Plan};
-use crate::sys::process::{self, Cloned, exit_now};
+use crate::sys::process::{self, Child, Cloned, exit_now};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
-use std::convert::Infallible;
 use std::io::Read;
 
 /// Entry of `cofferdam-init stage`; the caller made U0 and placed the descriptors of [`fds`].
 pub fn main() -> ! {
     match process::inherited(fds::GATEWAY) {
-        Ok(socket) => {
-            let Err(failed) = run(&socket);
-            // With the supervisor gone there is nobody left to tell.
-            drop(say(&socket, &failed.report(), None));
-            exit_now(125)
-        }
+        Ok(socket) => run(socket),
         Err(_) => exit_now(125),
     }
 }
 
-fn run(socket: &OwnedFd) -> Result<Infallible, Failed> {
+fn run(socket: OwnedFd) -> ! {
+    let (plan, handed) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(failed) => fail(&socket, failed),
+    };
+    let (mine, theirs) = match crate::sys::socket::pair().during("socketpair", "") {
+        Ok(pair) => pair,
+        Err(failed) => fail(&socket, failed),
+    };
+    let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u32;
+    match process::clone_process(namespaces, true).during("clone", "pid and mount namespace") {
+        Ok(Cloned::Child) => {
+            drop((socket, mine));
+            build::main(&plan, theirs, handed)
+        }
+        Ok(Cloned::Parent(child)) => {
+            drop((theirs, handed));
+            match hold(&socket, &plan, &mine, &child) {
+                Ok(()) => gateway::serve(socket, &child),
+                Err(failed) => fail(&socket, failed),
+            }
+        }
+        Err(failed) => fail(&socket, failed),
+    }
+}
+
+fn fail(socket: &OwnedFd, failed: Failed) -> ! {
+    // With the supervisor gone there is nobody left to tell.
+    crate::sys::unheard(say(socket, &failed.report(), None));
+    exit_now(125)
+}
+
+/// Everything before the second process exists.
+fn prepare() -> Result<(Plan, Vec<OwnedFd>), Failed> {
     process::die_with_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     let permitted = crate::sys::caps::permitted().during("capget", "")?;
     crate::sys::caps::set(permitted).during("capset", "")?;
@@ -36,21 +63,22 @@ fn run(socket: &OwnedFd) -> Result<Infallible, Failed> {
     for (index, step) in plan.steps.iter().enumerate() {
         outer_step(&step.op).map_err(|failed| failed.at(index))?;
     }
-    let (mine, theirs) = crate::sys::socket::pair().during("socketpair", "")?;
-    let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u32;
-    match process::clone_process(namespaces, true).during("clone", "pid and mount namespace")? {
-        Cloned::Child => {
-            drop(mine);
-            build::main(&plan, theirs, handed)
-        }
-        Cloned::Parent(child) => {
-            drop((theirs, handed));
-            say(socket, &Report::Stage { pid: child.pid }, None).during("sendmsg", "supervisor")?;
-            map_job(&plan, &mine, child.pid)?;
-            drop(mine);
-            gateway::serve(&child)
-        }
+    Ok((plan, handed))
+}
+
+/// What only the first process can do for the second; then its own lock-down.
+fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result<(), Failed> {
+    say(socket, &Report::Stage { pid: child.pid }, None).during("sendmsg", "supervisor")?;
+    map_job(plan, stage, child.pid)?;
+    let filters = super::lock::read_filters()?;
+    // The job's pipes must end with the job, and init's socket with init: neither is kept.
+    for number in [0, 1, 2, fds::INIT] {
+        drop(process::inherited(number).during("inherit", number.to_string())?);
     }
+    rustix::process::chdir("/").during("chdir", "/")?;
+    process::set_undumpable().during("prctl PR_SET_DUMPABLE", "")?;
+    process::set_no_new_privileges().during("prctl PR_SET_NO_NEW_PRIVS", "")?;
+    crate::sys::seccomp::load(&filters.gateway, false).during("seccomp", "gateway filter").map(drop)
 }
 
 fn read_plan() -> Result<Plan, Failed> {
