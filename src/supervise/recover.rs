@@ -27,6 +27,7 @@ pub fn recover(
     places: &Places,
     helpers: Option<(&str, &str)>,
 ) -> Result<Vec<String>, SessionError> {
+    state::remove_unfinished(places)?;
     let mut recovered = Vec::new();
     for name in state::names(places)? {
         let held = match Held::take_over(places, &name) {

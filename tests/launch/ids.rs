@@ -42,7 +42,7 @@ fn host_view_with_writable_workspace_is_the_caller_and_only_the_caller() {
     assert_eq!(owner(&site.work().join("made")), (uid, gid));
     site.detach("who", &["-w", "."], "sleep 1000");
     assert_eq!(host_uid(&site, "who"), uid);
-    site.run(&["rm", "-f", "who"]);
+    site.remove("who");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn host_view_without_writable_workspace_is_a_subordinate_id() {
     }
     site.detach("who", &[], "sleep 1000");
     assert_eq!(host_uid(&site, "who"), site.first_subordinate());
-    site.run(&["rm", "-f", "who"]);
+    site.remove("who");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn image_without_writable_workspace_has_only_subordinate_ids() {
     assert!(got[4] >= 65535 && got[7] >= 65535, "{answer}");
     site.detach("who", &["--rootfs", &root], "sleep 1000");
     assert_eq!(host_uid(&site, "who"), site.first_subordinate());
-    site.run(&["rm", "-f", "who"]);
+    site.remove("who");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn caller_mode_needs_groups_named_and_uses_no_helper() {
     assert_eq!(numbers(&answer), [uid, gid, uid, 0, 1, gid, 0, 1]);
     site.detach("who", &["-p", &policy], "sleep 1000");
     assert_eq!(host_uid(&site, "who"), uid);
-    site.run(&["rm", "-f", "who"]);
+    site.remove("who");
 }
 
 #[test]
@@ -145,7 +145,8 @@ fn exclusive_slices_are_given_or_refused_by_name() {
     site.detach("one", &["-p", &policy], "sleep 1000");
     site.detach("two", &["-p", &policy], "sleep 1000");
     assert_ne!(host_uid(&site, "one"), host_uid(&site, "two"));
-    site.run(&["rm", "-f", "one", "two"]);
+    site.remove("one");
+    site.remove("two");
 }
 
 #[test]
@@ -162,7 +163,7 @@ fn no_map_ever_holds_host_root() {
         let extent = numbers(line);
         assert!(extent[1] > 0, "{map}");
     }
-    site.run(&["rm", "-f", "who"]);
+    site.remove("who");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn existing_ones_cannot_be_written_replaced_or_moved_away() {
             "mv .git/hooks .git/old",
             "mv .git .old",
             "mv .envrc .old",
-            "echo x > new; mv -f new .envrc",
+            "echo x > .git/objects/new; mv -f .git/objects/new .envrc",
             "ln -f .git/objects .git/config",
             "ln .git/config linked && echo evil > linked",
             "chmod 777 .git/config",
@@ -68,7 +68,7 @@ fn missing_ones_have_placeholders_that_go_at_the_end() {
         done";
     let output = site.run(&["exec", "holder", "--", "sh", "-c", script]);
     assert_eq!(stdout(&output), "");
-    site.run(&["rm", "-f", "holder"]);
+    site.remove("holder");
     assert_eq!(site.outside("ls -A"), "");
 }
 
@@ -78,7 +78,7 @@ fn a_repository_made_beside_a_placeholder_by_somebody_else_stays() {
     site.detach("holder", &["-w", "."], "sleep 1000");
     // Outside the placeholder is an ordinary file of the caller's.
     site.outside("chmod 644 .envrc && echo mine > .envrc");
-    site.run(&["rm", "-f", "holder"]);
+    site.remove("holder");
     assert_eq!(site.outside("ls -A; cat .envrc"), ".envrc\nmine\n");
 }
 
@@ -89,10 +89,10 @@ fn two_sandboxes_in_one_workspace_leave_no_placeholder() {
     site.detach("second", &["-w", "."], "sleep 1000");
     let try_it = "if (mkdir -p .git/hooks && echo evil > .git/hooks/x) 2>/dev/null; then echo planted; fi; if (echo evil > .envrc) 2>/dev/null; then echo wrote; fi";
     // The first one ends: what it made must go on protecting the second.
-    site.run(&["rm", "-f", "first"]);
+    site.remove("first");
     let output = site.run(&["exec", "second", "--", "sh", "-c", try_it]);
     assert_eq!(stdout(&output), "");
-    site.run(&["rm", "-f", "second"]);
+    site.remove("second");
     assert_eq!(site.outside("ls -A"), "");
 }
 
@@ -129,7 +129,7 @@ fn a_git_file_of_a_worktree_is_itself_protected() {
             "echo evil > .git",
             "rm .git",
             "mv .git old",
-            "echo 'gitdir: /tmp' > new; mv -f new .git",
+            "echo 'gitdir: /tmp' > /tmp/new; cp -f --remove-destination /tmp/new .git",
         ],
     );
     assert_eq!(site.outside("cat .git"), "gitdir: /nowhere\n");
@@ -145,7 +145,7 @@ fn the_workspace_itself_renamed_outside_does_not_free_them() {
     let script = "if (echo evil > .git/hooks/x) 2>/dev/null; then echo planted; fi";
     let output = site.run(&["exec", "holder", "--", "sh", "-c", script]);
     assert_eq!(stdout(&output), "");
-    site.run(&["rm", "-f", "holder"]);
+    site.remove("holder");
     let left = site.outside("cd moved && find . -name '.envrc' -o -name .vscode");
     // It cannot be found under its name any more; what is left is empty and inert.
     for name in left.lines() {
@@ -160,7 +160,7 @@ fn protected_in_copy_and_ro_needs_no_placeholder() {
     for typed in [".:copy", ".:ro"] {
         site.detach("holder", &["-w", typed], "sleep 1000");
         assert_eq!(site.outside("ls -A"), "", "{typed}");
-        site.run(&["rm", "-f", "holder"]);
+        site.remove("holder");
     }
     assert_eq!(site.outside("ls -A"), "");
 }

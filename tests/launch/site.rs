@@ -169,13 +169,16 @@ impl Site {
 
     /// Host pids of this site's sandbox: supervisor, gateway, init.
     pub fn processes(&self, name: &str) -> Option<[i32; 3]> {
-        let text = fs::read(self.runtime().join(name).join("state.json")).ok()?;
-        let state: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        let pid = |which: &str| {
-            let pid = state["processes"][which]["pid"].as_i64()?;
-            i32::try_from(pid).ok()
-        };
+        let text = fs::read(self.runtime().join(name).join("live/processes.json")).ok()?;
+        let all: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let pid = |which: &str| i32::try_from(all[which]["pid"].as_i64()?).ok();
         Some([pid("supervisor")?, pid("gateway")?, pid("init")?])
+    }
+
+    /// Ends and removes a sandbox.
+    pub fn remove(&self, name: &str) {
+        let output = self.run(&["rm", "-f", name]);
+        assert!(output.status.success(), "rm -f {name}: {}", text(&output));
     }
 }
 

@@ -263,5 +263,5 @@ fn exec_delivers_all_output_whatever_stdin_is() {
             assert_eq!(output.stderr.len(), 300_000, "round {round}");
         }
     }
-    site.run(&["rm", "-f", "box"]);
+    site.remove("box");
 }

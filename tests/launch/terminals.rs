@@ -289,7 +289,7 @@ fn exec_has_a_terminal_with_size_signals_and_restored_modes() {
     assert_eq!(wait(&mut child).code(), Some(6), "{}", terminal.shown());
     terminal.wait_for("caught");
     assert!(same(&before, &terminal.modes()));
-    site.run(&["rm", "-f", "box"]);
+    site.remove("box");
 }
 
 #[test]
