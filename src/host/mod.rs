@@ -6,7 +6,7 @@ pub mod deep;
 pub mod doctor;
 pub mod facts;
 mod ids;
-mod mounts;
+pub mod mounts;
 mod namespaces;
 pub mod probe;
 mod read;

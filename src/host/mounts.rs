@@ -1,18 +1,25 @@
 //! [pure] /proc/self/mountinfo as values, and the kernel's rule for a fresh proc or sysfs.
 
+use serde::{Deserialize, Serialize};
+
 /// One line of mountinfo, the fields we use (proc_pid_mountinfo(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Mount id.
     pub id: u32,
     /// Id of the mount it stands on.
     pub parent: u32,
+    /// Device of the file system: major, minor.
+    pub device: (u32, u32),
     /// Which directory of the file system is its root.
     pub root: String,
     /// Where it stands, absolute.
     pub point: String,
     /// Per-mount options, comma-separated.
     pub options: String,
+    /// Peer group and master, `shared:7 master:1`; empty when it is private.
+    pub propagation: String,
     /// File-system type.
     pub fstype: String,
     /// Options of the file system, comma-separated; names the controllers of a v1 cgroup.
@@ -41,12 +48,19 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount {
         id: left.next()?.parse().ok()?,
         parent: left.next()?.parse().ok()?,
-        root: unescape(left.nth(1)?),
+        device: device(left.next()?)?,
+        root: unescape(left.next()?),
         point: unescape(left.next()?),
         options: left.next()?.to_owned(),
+        propagation: left.collect::<Vec<_>>().join(" "),
         fstype: right.next()?.to_owned(),
         super_options: right.nth(1).unwrap_or_default().to_owned(),
     })
+}
+
+fn device(field: &str) -> Option<(u32, u32)> {
+    let (major, minor) = field.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Space, tab, newline and backslash are written as three octal digits.

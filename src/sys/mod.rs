@@ -7,6 +7,7 @@ pub mod feature;
 pub mod landlock;
 pub mod lock;
 pub mod mount;
+pub mod namespace;
 pub mod network;
 pub mod process;
 pub mod seccomp;
