@@ -53,7 +53,7 @@ fn keep_keeps_a_copy_and_prints_where_and_rm_removes_it() {
     let said = complaints(&output);
     let path = said.rsplit(": ").next().unwrap().trim();
     assert!(PathBuf::from(path).is_dir(), "{said}");
-    let found = site.outside(&format!("find {path} -name file -exec cat {{}} +"));
+    let found = site.outside(&format!("find {path}/workspace/upper -name file -exec cat {{}} +"));
     assert_eq!(found, "after\n", "the caller can read what was kept");
     let removed = site.run(&["rm", "kept"]);
     assert!(removed.status.success(), "{}", text(&removed));
