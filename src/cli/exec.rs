@@ -39,12 +39,7 @@ pub struct Args {
     #[arg(short, long)]
     pub tty: bool,
     /// Command and arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 
@@ -169,7 +164,10 @@ impl Exec<'_> {
                 && let Some(ended) = self.hear()?
             {
                 status = Some(ended);
-                self.pumps.iter_mut().filter(|pump| pump.inward).for_each(Pump::close);
+                self.pumps
+                    .iter_mut()
+                    .filter(|pump| pump.inward)
+                    .for_each(Pump::close);
             }
         }
     }
@@ -266,7 +264,8 @@ impl Exec<'_> {
             return Ok(());
         };
         crate::sys::unheard(terminal::copy_size(&caller, &master));
-        self.pumps.push(Pump::inward(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
+        self.pumps
+            .push(Pump::inward(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
         self.pumps
             .push(Pump::outward(copy(&master)?, copy(&caller)?).map_err(failed("fstat"))?);
         self.raw = RawTerminal::enter(copy(&caller)?).map_err(failed("raw terminal"))?;

@@ -181,7 +181,14 @@ fn remove(context: &Context, name: &str) -> Result<(), Problem> {
     }
     if let Some(held) = held {
         if let Ok(state) = held.home.read() {
-            undo(&context.places, &state, None, context.helpers(), true)?;
+            undo(
+                &context.places,
+                &held,
+                &state,
+                None,
+                context.helpers(),
+                true,
+            )?;
         }
         held.remove(&context.places)?;
     }

@@ -20,9 +20,9 @@ pub mod request;
 pub mod run;
 pub mod verify;
 
-use context::Context;
 use crate::supervise::recover::read_plan;
 use crate::supervise::state::Home;
+use context::Context;
 use problem::{Problem, REFUSED};
 
 /// A command line that cannot be read, or help that was asked for.

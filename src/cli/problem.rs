@@ -83,7 +83,10 @@ impl From<SessionError> for Problem {
             SessionError::Told(told) => {
                 let mut diagnostic = Diagnostic::error(told.message);
                 diagnostic.help = told.help;
-                Self { diagnostics: vec![diagnostic], code: told.code }
+                Self {
+                    diagnostics: vec![diagnostic],
+                    code: told.code,
+                }
             }
             error => Self::line(error.to_string()),
         }

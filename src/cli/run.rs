@@ -10,8 +10,8 @@ use crate::confine::idmap::IMAGE_IDS;
 use crate::host::facts::{Caller, Facts, IdRange};
 use crate::policy::Access;
 use crate::policy::flags::variables;
-use crate::sandbox::request::Request;
 use crate::sandbox::plan::{self, Plan};
+use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;
 use crate::source::text::Source;
 use crate::supervise::recover::recover;
@@ -89,7 +89,10 @@ fn act_for(mut facts: Facts, request: &Request) -> Result<Facts, Problem> {
     let (Some(uids), Some(gids)) = (facts.subordinate.uids, facts.subordinate.gids) else {
         return Err(Problem::line("root has no range of ids for sandboxes"));
     };
-    let writable = request.workspace.as_ref().filter(|workspace| workspace.access == Access::Rw);
+    let writable = request
+        .workspace
+        .as_ref()
+        .filter(|workspace| workspace.access == Access::Rw);
     let (uid, gid, first) = match writable {
         Some(workspace) => (workspace.object.uid, workspace.object.gid, 0),
         None => (uids.start, gids.start, 1),

@@ -159,7 +159,12 @@ pub fn to_parent(extents: &[Extent], id: u32) -> Option<u32> {
 pub fn compose(job: &[Extent], gateway: &[Extent]) -> Vec<Extent> {
     let host = |extent: &Extent| to_parent(gateway, extent.outside);
     job.iter()
-        .filter_map(|extent| Some(Extent { outside: host(extent)?, ..*extent }))
+        .filter_map(|extent| {
+            Some(Extent {
+                outside: host(extent)?,
+                ..*extent
+            })
+        })
         .collect()
 }
 

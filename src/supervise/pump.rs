@@ -43,9 +43,20 @@ impl Pump {
 
     fn new(from: OwnedFd, to: OwnedFd, inward: bool) -> Result<Self, Errno> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&to)?.st_mode);
-        let chunk = if kind == FileType::RegularFile { CHUNK } else { PIPE_CHUNK };
+        let chunk = if kind == FileType::RegularFile {
+            CHUNK
+        } else {
+            PIPE_CHUNK
+        };
         let (from, to) = (Some(from), Some(to));
-        Ok(Self { from, to, inward, pending: Vec::new(), written: 0, chunk })
+        Ok(Self {
+            from,
+            to,
+            inward,
+            pending: Vec::new(),
+            written: 0,
+            chunk,
+        })
     }
 
     /// What to wait for, if anything is left to do.

@@ -69,6 +69,7 @@ fn clean(
     let plan = read_plan(places, &state.name);
     undo(
         places,
+        &held,
         state,
         plan.as_ref().map(|(plan, _)| plan),
         helpers,

@@ -1,9 +1,9 @@
 //! [host] One sandbox from its Plan to nothing left: state and records, launch, watch, undo.
 
+use crate::cgroup::Group;
 use crate::event::sink::{Sink, SinkError};
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
-use crate::cgroup::Group;
 use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
 use crate::sandbox::plan::{CgroupLimits, Op, Plan};
 use crate::supervise::logs::Log;
@@ -12,7 +12,7 @@ use crate::supervise::pump::Pump;
 use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
 use crate::supervise::terminal::{self, RawTerminal};
 use crate::supervise::watch::{FORWARDED, Outcome, Watch};
-use crate::supervise::{client, placeholders, sweep};
+use crate::supervise::{client, placeholders, state, sweep};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
@@ -96,7 +96,11 @@ impl From<&SessionError> for Told {
             SessionError::Launch(launch) => (launch.help(), launch.exit_code()),
             _ => (None, 125),
         };
-        Self { message: error.to_string(), help, code }
+        Self {
+            message: error.to_string(),
+            help,
+            code,
+        }
     }
 }
 
@@ -156,7 +160,11 @@ impl Session<'_> {
             created: crate::supervise::state::now(),
             detached: self.detached,
             ended: None,
-            cgroup: if limited { crate::cgroup::of(self.cgroup, &self.plan.name) } else { None },
+            cgroup: if limited {
+                crate::cgroup::of(self.cgroup, &self.plan.name)
+            } else {
+                None
+            },
             placeholders: placeholders(self.plan),
             layers: self.plan.layer_names().next().is_some(),
         }
@@ -177,6 +185,7 @@ impl Session<'_> {
             Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
         self.note_plan(&mut sink, &plan)?;
         if let Some(wanted) = &state.placeholders {
+            let _locked = state::lock_placeholders(self.places)?;
             placeholders::make(wanted)
                 .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
         }
@@ -193,7 +202,13 @@ impl Session<'_> {
             self.give(&held.home.live)?;
             self.give(&records)?;
         }
-        Ok(Opened { records, sink, cgroup, program, handed })
+        Ok(Opened {
+            records,
+            sink,
+            cgroup,
+            program,
+            handed,
+        })
     }
 
     /// Makes a directory the supervisor's.
@@ -211,7 +226,9 @@ impl Session<'_> {
         started: impl FnOnce(),
     ) -> Result<Ended, SessionError> {
         if !self.privileged {
-            let keeper = Keeper::Own { helpers: self.helpers };
+            let keeper = Keeper::Own {
+                helpers: self.helpers,
+            };
             return self.attend(held, opened, keeper, started);
         }
         let cgroup = opened.cgroup.clone();
@@ -237,15 +254,25 @@ impl Session<'_> {
         started: impl FnOnce(),
     ) -> Result<Ended, SessionError> {
         let result = self.launched(held, &mut opened, keeper, started);
-        let kills = opened.cgroup.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
+        let kills = opened
+            .cgroup
+            .as_ref()
+            .and_then(|group| group.oom_kills().ok())
+            .unwrap_or(0);
         let sink = &mut opened.sink;
         if kills > 0 {
-            sink.record(Kind::OutOfMemory { count: kills }).map_err(SessionError::Events)?;
+            sink.record(Kind::OutOfMemory { count: kills })
+                .map_err(SessionError::Events)?;
         }
         sink.record(end_of(&result)).map_err(SessionError::Events)?;
         sink.record(Kind::Ended).map_err(SessionError::Events)?;
         let (outcome, refusals) = result?;
-        Ok(Ended { outcome, refusals, head: sink.head().to_string(), kept: self.kept() })
+        Ok(Ended {
+            outcome,
+            refusals,
+            head: sink.head().to_string(),
+            kept: self.kept(),
+        })
     }
 
     fn kept(&self) -> Option<String> {
@@ -326,7 +353,9 @@ impl Session<'_> {
         }
         opened
             .sink
-            .record(Kind::Started { pid: running.init.pid })
+            .record(Kind::Started {
+                pid: running.init.pid,
+            })
             .map_err(SessionError::Events)?;
         started();
         let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
@@ -466,7 +495,14 @@ impl Session<'_> {
         mut state: State,
         result: Result<Ended, SessionError>,
     ) -> Result<Ended, SessionError> {
-        let cleaned = undo(self.places, &state, Some(self.plan), self.helpers, self.keep);
+        let cleaned = undo(
+            self.places,
+            &held,
+            &state,
+            Some(self.plan),
+            self.helpers,
+            self.keep,
+        );
         match &result {
             Ok(ended) if self.detached => {
                 state.ended = Some(match ended.outcome {
@@ -525,6 +561,7 @@ struct Stdio {
 /// What could not be removed.
 pub fn undo(
     places: &Places,
+    held: &Held,
     state: &State,
     plan: Option<&Plan>,
     helpers: Option<(&str, &str)>,
@@ -537,10 +574,7 @@ pub fn undo(
             removed.map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
     }
     if let Some(made) = &state.placeholders {
-        result = result.and(
-            placeholders::remove(made)
-                .map_err(|(path, errno)| SessionError::Placeholder(path, errno)),
-        );
+        result = result.and(remove_placeholders(places, held, state, made));
     }
     if let (true, false, Some(plan)) = (state.layers, keep, plan) {
         let removed = places::open(&places.layers)
@@ -552,6 +586,25 @@ pub fn undo(
         result = result.and(removed);
     }
     result
+}
+
+/// Removes those that nobody else relies on, and then relies on none itself: of
+/// two sandboxes that end at once the second one removes them.
+fn remove_placeholders(
+    places: &Places,
+    held: &Held,
+    state: &State,
+    made: &Placeholders,
+) -> Result<(), SessionError> {
+    let _locked = state::lock_placeholders(places)?;
+    let relied_on = state::relied_on(places, &state.name)?;
+    placeholders::remove(made, &relied_on)
+        .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
+    let without = State {
+        placeholders: None,
+        ..state.clone()
+    };
+    Ok(held.write(&without)?)
 }
 
 /// The placeholder steps of a plan, as state has them.

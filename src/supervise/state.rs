@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renam
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -278,6 +279,36 @@ impl Held {
     }
 }
 
+/// Held while placeholders are made or removed, by all sandboxes of a user.
+///
+/// # Errors
+/// The runtime directory cannot be opened or locked.
+pub fn lock_placeholders(places: &Places) -> Result<OwnedFd, StateError> {
+    let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
+    flock(&runtime, FlockOperation::LockExclusive)
+        .map_err(|errno| StateError::File("*".to_owned(), "lock placeholders", errno))?;
+    Ok(runtime)
+}
+
+/// Placeholders that sandboxes other than `name` rely on: workspace inode, path.
+///
+/// # Errors
+/// The runtime directory cannot be read.
+pub fn relied_on(
+    places: &Places,
+    name: &str,
+) -> Result<BTreeSet<((u64, u64), String)>, StateError> {
+    let mut all = BTreeSet::new();
+    for other in names(places)?.into_iter().filter(|other| other != name) {
+        // One without a readable state has no placeholders, or none that we know of.
+        let state = Home::open(places, &other).and_then(|home| home.read());
+        for made in state.ok().and_then(|state| state.placeholders) {
+            all.extend(made.paths.into_iter().map(|(path, _)| (made.inode, path)));
+        }
+    }
+    Ok(all)
+}
+
 /// Waits until nobody holds a sandbox's lock: its supervisor has undone everything.
 ///
 /// # Errors
@@ -316,7 +347,9 @@ pub fn remove_unfinished(places: &Places) -> Result<(), StateError> {
 
 /// The pid in `.new-PID-NAME` and `.old-PID-NAME`.
 fn maker(hidden: &str) -> Option<Pid> {
-    let rest = hidden.strip_prefix(".new-").or_else(|| hidden.strip_prefix(".old-"))?;
+    let rest = hidden
+        .strip_prefix(".new-")
+        .or_else(|| hidden.strip_prefix(".old-"))?;
     let (pid, _) = rest.split_once('-')?;
     Pid::from_raw(pid.parse().ok()?)
 }
@@ -336,7 +369,11 @@ impl Home {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&runtime, name, flags, Mode::empty()) {
             Ok(directory) => match openat(&directory, LIVE, flags, Mode::empty()) {
-                Ok(live) => Ok(Self { name: name.to_owned(), directory, live }),
+                Ok(live) => Ok(Self {
+                    name: name.to_owned(),
+                    directory,
+                    live,
+                }),
                 // It was removed meanwhile.
                 Err(Errno::NOENT) => Err(StateError::Missing(name.to_owned())),
                 Err(errno) => Err(StateError::File(name.to_owned(), "open directory", errno)),
@@ -351,8 +388,13 @@ impl Home {
     /// # Errors
     /// [`StateError::Malformed`] for a file that is half written or not ours.
     pub fn read(&self) -> Result<State, StateError> {
-        let text = read(&self.directory, FILE)
-            .map_err(|errno| StateError::File(self.name.clone(), "open", errno))?;
+        let text = read(&self.directory, FILE).map_err(|errno| match errno {
+            // A directory or a symlink in its place.
+            Errno::ISDIR | Errno::LOOP => {
+                StateError::Malformed(self.name.clone(), errno.to_string())
+            }
+            errno => StateError::File(self.name.clone(), "open", errno),
+        })?;
         parse(&text).map_err(|why| StateError::Malformed(self.name.clone(), why))
     }
 
@@ -376,7 +418,8 @@ impl Home {
 /// Replaces a file as a whole: nobody ever sees half of it.
 fn replace(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
     let next = format!(".{name}");
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags =
+        OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, next.as_str(), flags, Mode::from_raw_mode(0o600))?;
     std::fs::File::from(file)
         .write_all(text)

@@ -1,7 +1,7 @@
 //! [host] One sandbox from execve to its end: a single poll(2) over its sockets, pipes, processes and clients.
 
-use crate::event::sink::Sink;
 use crate::cgroup::Group;
+use crate::event::sink::Sink;
 use crate::event::{Kind, Sender};
 use crate::sandbox::launch::Running;
 use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, Status};
@@ -114,6 +114,7 @@ enum Token {
     GatewayEnd,
     Signals,
     Listener,
+    ListenerEnd,
     Control,
     Client(usize),
     Pump(usize),
@@ -186,8 +187,7 @@ impl Loop<'_> {
     /// Ended, reaped, and nothing left to copy.
     fn finished(&self) -> Option<Outcome> {
         let outcome = self.outcome?;
-        let copied =
-            self.watch.pumps.iter().all(Pump::finished) && self.watch.logged.is_empty();
+        let copied = self.watch.pumps.iter().all(Pump::finished) && self.watch.logged.is_empty();
         (self.init_ended && self.gateway_ended && copied).then_some(outcome)
     }
 
@@ -242,7 +242,14 @@ impl Loop<'_> {
             .zip(&fds)
             .filter(|(_, fd)| !fd.revents().is_empty());
         // Backwards, so that removing one by its index leaves the others in place.
-        Ok(ready.rev().map(|((token, ..), _)| *token).collect())
+        Ok(ready
+            .rev()
+            .map(|((token, ..), fd)| match token {
+                // Nobody is left under the filter: the kernel says so for ever.
+                Token::Listener if fd.revents().contains(PollFlags::HUP) => Token::ListenerEnd,
+                token => *token,
+            })
+            .collect())
     }
 
     fn timeout(&self) -> Option<Timespec> {
@@ -259,6 +266,7 @@ impl Loop<'_> {
             Token::GatewayEnd => self.gateway_ended(),
             Token::Signals => self.forward_signals(),
             Token::Listener => self.answer_call(),
+            Token::ListenerEnd => self.watch.running.listener = None,
             Token::Control => self.accept(),
             Token::Client(index) => self.hear_client(index),
             Token::Pump(index) => {
@@ -306,7 +314,11 @@ impl Loop<'_> {
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
         }
-        self.watch.pumps.iter_mut().filter(|pump| pump.inward).for_each(Pump::close);
+        self.watch
+            .pumps
+            .iter_mut()
+            .filter(|pump| pump.inward)
+            .for_each(Pump::close);
         self.watch.held_stdin = None;
         self.deadline = None;
         self.kill_at = None;
@@ -417,6 +429,7 @@ impl Loop<'_> {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.kill_all();
+            self.job_ended(Outcome::Exited(Status::Signal(libc::SIGKILL)));
         }
     }
 
@@ -570,8 +583,7 @@ impl Loop<'_> {
                     head: self.watch.sink.head().to_string(),
                     commands: self.commands,
                     refusals: self.refusals,
-                    usage: self.watch.cgroup
-                        .and_then(|group| group.usage().ok()),
+                    usage: self.watch.cgroup.and_then(|group| group.usage().ok()),
                 };
                 self.reply(index, &Answer::Live(live));
             }

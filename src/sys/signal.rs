@@ -76,7 +76,13 @@ fn read(descriptor: &impl AsFd) -> Result<Option<libc::signalfd_siginfo>, Errno>
     let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
     let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer has the size that is passed.
-    let got = unsafe { libc::read(descriptor.as_fd().as_raw_fd(), info.as_mut_ptr().cast(), size) };
+    let got = unsafe {
+        libc::read(
+            descriptor.as_fd().as_raw_fd(),
+            info.as_mut_ptr().cast(),
+            size,
+        )
+    };
     match check(got as libc::c_long) {
         // SAFETY: signalfd fills whole structures only.
         Ok(n) if n as usize == size => Ok(Some(unsafe { info.assume_init() })),

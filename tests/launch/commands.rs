@@ -9,7 +9,8 @@ use std::process::{Output, Stdio};
 use std::time::Instant;
 
 fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", text(output)))
 }
 
 #[test]
@@ -41,7 +42,10 @@ fn a_detached_job_holds_no_descriptor_of_its_caller() {
         targets.extend(target.map(|target| target.display().to_string()));
     }
     // An ordinary tester may not read them: the supervisor is undumpable.
-    assert!(targets.iter().all(|target| target == "/dev/null"), "{targets:?}");
+    assert!(
+        targets.iter().all(|target| target == "/dev/null"),
+        "{targets:?}"
+    );
     site.remove("box");
 }
 
@@ -49,11 +53,19 @@ fn a_detached_job_holds_no_descriptor_of_its_caller() {
 fn exec_gives_code_environment_directory_and_streams() {
     let site = Site::new("exec");
     site.detach("box", &["-e", "FROM_RUN=1"], "echo here > file; sleep 1000");
-    until("the file", || site.run(&["exec", "box", "--", "test", "-e", "file"]).status.success().then_some(()));
+    until("the file", || {
+        site.run(&["exec", "box", "--", "test", "-e", "file"])
+            .status
+            .success()
+            .then_some(())
+    });
     let script = "echo $FROM_RUN $FROM_EXEC; pwd; cat file; echo err >&2; exit 33";
     let output = site.run(&["exec", "-e", "FROM_EXEC=2", "box", "--", "sh", "-c", script]);
     assert_eq!(code(&output), 33, "{}", text(&output));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 2\n/workspace\nhere\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "1 2\n/workspace\nhere\n"
+    );
     assert_eq!(complaints(&output), "err");
     let output = site.run(&["exec", "--workdir", "/tmp", "box", "--", "pwd"]);
     assert_eq!(stdout(&output), "/tmp");
@@ -103,13 +115,24 @@ fn exec_passes_signals_on() {
 fn a_command_whose_client_is_killed_is_killed() {
     let site = Site::new("exec-client");
     site.detach("box", &["-w", "."], "sleep 1000");
-    let child = start(&mut site.cofferdam(&["exec", "box", "--", "sh", "-c", "echo $$ > pid; exec sleep 1000"]));
+    let child = start(&mut site.cofferdam(&[
+        "exec",
+        "box",
+        "--",
+        "sh",
+        "-c",
+        "echo $$ > pid; exec sleep 1000",
+    ]));
     let file = site.work().join("pid");
     let pid = until("the command runs", || {
         let text = fs::read_to_string(&file).ok()?;
         text.ends_with('\n').then(|| text.trim().to_owned())
     });
-    let alive = |pid: &str| site.run(&["exec", "box", "--", "test", "-d", &format!("/proc/{pid}")]).status.success();
+    let alive = |pid: &str| {
+        site.run(&["exec", "box", "--", "test", "-d", &format!("/proc/{pid}")])
+            .status
+            .success()
+    };
     assert!(alive(&pid));
     signal(i32::try_from(child.id()).unwrap(), Signal::KILL);
     finish(child);
@@ -131,11 +154,30 @@ fn an_execd_command_is_confined_as_the_job_is() {
     }
     for mut options in cases {
         options.extend(["--tmpfs", "/seen"]);
-        site.detach("box", &options, &format!("({fields}) > /seen/next 2>&1; mv /seen/next /seen/job; sleep 1000"));
-        until("the job has looked", || site.run(&["exec", "box", "--", "test", "-e", "/seen/job"]).status.success().then_some(()));
+        site.detach(
+            "box",
+            &options,
+            &format!("({fields}) > /seen/next 2>&1; mv /seen/next /seen/job; sleep 1000"),
+        );
+        until("the job has looked", || {
+            site.run(&["exec", "box", "--", "test", "-e", "/seen/job"])
+                .status
+                .success()
+                .then_some(())
+        });
         let job = stdout(&site.run(&["exec", "box", "--", "cat", "/seen/job"]));
-        let command = stdout(&site.run(&["exec", "box", "--", "sh", "-c", &format!("({fields}) 2>&1 | cat")]));
-        assert!(job.contains("Seccomp:\t2") && job.contains("NoNewPrivs:\t1"), "{job}");
+        let command = stdout(&site.run(&[
+            "exec",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            &format!("({fields}) 2>&1 | cat"),
+        ]));
+        assert!(
+            job.contains("Seccomp:\t2") && job.contains("NoNewPrivs:\t1"),
+            "{job}"
+        );
         assert_eq!(job, command, "{options:?}");
         site.remove("box");
     }
@@ -148,18 +190,29 @@ fn exec_into_what_does_not_run_is_refused() {
     assert_eq!(code(&output), 125, "{}", text(&output));
     assert!(complaints(&output).contains("nothing"), "{}", text(&output));
     site.detach("ended", &[], "exit 4");
-    until("the end", || (json(&site.run(&["ps", "--json"]))[0]["status"] == "exited 4").then_some(()));
+    until("the end", || {
+        (json(&site.run(&["ps", "--json"]))[0]["status"] == "exited 4").then_some(())
+    });
     let output = site.run(&["exec", "ended", "--", "true"]);
     assert_eq!(code(&output), 125, "{}", text(&output));
-    assert!(complaints(&output).contains("not running"), "{}", text(&output));
+    assert!(
+        complaints(&output).contains("not running"),
+        "{}",
+        text(&output)
+    );
     site.remove("ended");
 }
 
 #[test]
 fn the_job_ending_ends_its_commands() {
     let site = Site::new("exec-job-ends");
-    site.detach("box", &["-w", "."], "while [ ! -e go ]; do sleep 0.05; done");
-    let child = start(&mut site.cofferdam(&["exec", "box", "--", "sh", "-c", "echo > ready; sleep 1000"]));
+    site.detach(
+        "box",
+        &["-w", "."],
+        "while [ ! -e go ]; do sleep 0.05; done",
+    );
+    let child =
+        start(&mut site.cofferdam(&["exec", "box", "--", "sh", "-c", "echo > ready; sleep 1000"]));
     let ready = site.work().join("ready");
     until("the command runs", || ready.exists().then_some(()));
     site.outside("touch go");
@@ -175,10 +228,17 @@ fn ps_shows_what_runs_and_how_what_ended_did() {
     site.detach("killed", &[], "kill -9 $$");
     let status = |name: &str| {
         let rows = json(&site.run(&["ps", "--json"]));
-        let row = rows.as_array().unwrap().iter().find(|row| row["name"] == name).cloned();
+        let row = rows
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["name"] == name)
+            .cloned();
         row.unwrap()["status"].as_str().unwrap().to_owned()
     };
-    until("both ends", || (status("ended") != "running" && status("killed") != "running").then_some(()));
+    until("both ends", || {
+        (status("ended") != "running" && status("killed") != "running").then_some(())
+    });
     assert_eq!(status("running"), "running");
     assert_eq!(status("ended"), "exited 7");
     assert_eq!(status("killed"), "killed by signal 9");
@@ -203,7 +263,12 @@ fn inspect_tells_plan_controls_and_head() {
     assert_eq!(live["status"], "running");
     assert_eq!(live["policy"], "untrusted");
     assert_eq!(live["command"][0], "sh");
-    assert!(live["live"]["head"].as_str().is_some_and(|head| head.len() == 64), "{live}");
+    assert!(
+        live["live"]["head"]
+            .as_str()
+            .is_some_and(|head| head.len() == 64),
+        "{live}"
+    );
     site.remove("box");
     let gone = json(&site.run(&["inspect", "box"]));
     assert_eq!(gone["status"], "gone");
@@ -218,7 +283,9 @@ fn inspect_tells_plan_controls_and_head() {
 fn logs_keep_the_output_of_a_detached_job() {
     let site = Site::new("logs");
     site.detach("box", &[], "echo out; echo err >&2; exit 0");
-    until("the end", || (json(&site.run(&["ps", "--json"]))[0]["status"] == "exited 0").then_some(()));
+    until("the end", || {
+        (json(&site.run(&["ps", "--json"]))[0]["status"] == "exited 0").then_some(())
+    });
     let logs = stdout(&site.run(&["logs", "box"]));
     let mut lines: Vec<&str> = logs.lines().collect();
     lines.sort_unstable();
@@ -231,7 +298,11 @@ fn logs_keep_the_output_of_a_detached_job() {
 #[test]
 fn logs_follow_until_the_end() {
     let site = Site::new("logs-follow");
-    site.detach("box", &["-w", "."], "echo first; while [ ! -e go ]; do sleep 0.05; done; seq 1 20000; echo last");
+    site.detach(
+        "box",
+        &["-w", "."],
+        "echo first; while [ ! -e go ]; do sleep 0.05; done; seq 1 20000; echo last",
+    );
     let follower = start(&mut site.cofferdam(&["logs", "-f", "box"]));
     site.outside("touch go");
     let output = finish(follower);
@@ -244,10 +315,16 @@ fn logs_follow_until_the_end() {
 #[test]
 fn logs_stop_at_their_limit_and_the_job_goes_on() {
     let site = Site::new("logs-limit");
-    site.detach("box", &["-w", "."], "head -c 80000000 /dev/zero; echo done > done");
+    site.detach(
+        "box",
+        &["-w", "."],
+        "head -c 80000000 /dev/zero; echo done > done",
+    );
     let done = site.work().join("done");
     until("the job has written it all", || done.exists().then_some(()));
-    until("the end", || (json(&site.run(&["ps", "--json"]))[0]["status"] == "exited 0").then_some(()));
+    until("the end", || {
+        (json(&site.run(&["ps", "--json"]))[0]["status"] == "exited 0").then_some(())
+    });
     let log = site.data().join("sandboxes/box/output.log");
     assert_eq!(fs::metadata(&log).unwrap().len(), 64 << 20);
     site.remove("box");
@@ -256,15 +333,26 @@ fn logs_stop_at_their_limit_and_the_job_goes_on() {
 #[test]
 fn stop_asks_and_then_kills() {
     let site = Site::new("stop");
-    site.detach("kind", &["-w", "."], "trap 'echo asked > asked; exit 0' TERM; echo > ready; while :; do sleep 0.05; done");
+    site.detach(
+        "kind",
+        &["-w", "."],
+        "trap 'echo asked > asked; exit 0' TERM; echo > ready; while :; do sleep 0.05; done",
+    );
     until("ready", || site.work().join("ready").exists().then_some(()));
     let output = site.run(&["stop", "kind"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(fs::read_to_string(site.work().join("asked")).unwrap(), "asked\n");
+    assert_eq!(
+        fs::read_to_string(site.work().join("asked")).unwrap(),
+        "asked\n"
+    );
     assert_eq!(json(&site.run(&["ps", "--json"]))[0]["status"], "exited 0");
     site.remove("kind");
     site.outside("rm ready");
-    site.detach("stubborn", &["-w", "."], "trap '' TERM; echo > ready; while :; do sleep 0.05; done");
+    site.detach(
+        "stubborn",
+        &["-w", "."],
+        "trap '' TERM; echo > ready; while :; do sleep 0.05; done",
+    );
     until("ready", || site.work().join("ready").exists().then_some(()));
     let before = Instant::now();
     let output = site.run(&["stop", "-t", "1s", "stubborn"]);
@@ -278,12 +366,18 @@ fn stop_asks_and_then_kills() {
 #[test]
 fn kill_ends_at_once_or_sends_what_was_asked() {
     let site = Site::new("kill");
-    site.detach("box", &["-w", "."], "trap 'echo got > got' USR1; trap '' TERM; echo > ready; while :; do sleep 0.05; done");
+    site.detach(
+        "box",
+        &["-w", "."],
+        "trap 'echo got > got' USR1; trap '' TERM; echo > ready; while :; do sleep 0.05; done",
+    );
     until("ready", || site.work().join("ready").exists().then_some(()));
     for name in ["USR1", "sigusr1", "10"] {
         let output = site.run(&["kill", "-s", name, "box"]);
         assert!(output.status.success(), "{}", text(&output));
-        until("the signal", || site.work().join("got").exists().then_some(()));
+        until("the signal", || {
+            site.work().join("got").exists().then_some(())
+        });
         site.outside("rm got");
     }
     for odd in ["NOPE", "0", "-1", "32", "99", ""] {
@@ -292,7 +386,10 @@ fn kill_ends_at_once_or_sends_what_was_asked() {
     }
     let output = site.run(&["kill", "box"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(json(&site.run(&["ps", "--json"]))[0]["status"], "killed by signal 9");
+    assert_eq!(
+        json(&site.run(&["ps", "--json"]))[0]["status"],
+        "killed by signal 9"
+    );
     site.remove("box");
 }
 
@@ -322,7 +419,11 @@ fn a_taken_name_is_refused_and_the_first_one_unharmed() {
     site.detach("box", &["-w", "."], "sleep 1000");
     let output = site.sh(&["--name", "box", "-w", "."], "echo ran > ran");
     assert_eq!(code(&output), 125, "{}", text(&output));
-    assert!(complaints(&output).contains("box exists"), "{}", text(&output));
+    assert!(
+        complaints(&output).contains("box exists"),
+        "{}",
+        text(&output)
+    );
     assert!(!site.work().join("ran").exists());
     assert!(site.run(&["exec", "box", "--", "true"]).status.success());
     // Its plan and events are still its own.
@@ -335,12 +436,21 @@ fn of_many_that_want_a_name_one_gets_it() {
     let site = Site::new("name-race");
     for _ in 0..3 {
         let all: Vec<_> = (0..8)
-            .map(|_| start(&mut site.cofferdam(&["run", "-d", "--name", "one", "--", "sleep", "1000"])))
+            .map(|_| {
+                start(&mut site.cofferdam(&["run", "-d", "--name", "one", "--", "sleep", "1000"]))
+            })
             .collect();
         let outputs: Vec<Output> = all.into_iter().map(finish).collect();
-        let won = outputs.iter().filter(|output| output.status.success()).count();
+        let won = outputs
+            .iter()
+            .filter(|output| output.status.success())
+            .count();
         for output in &outputs {
-            assert!(output.status.success() || complaints(output).contains("one exists"), "{}", text(output));
+            assert!(
+                output.status.success() || complaints(output).contains("one exists"),
+                "{}",
+                text(output)
+            );
         }
         assert_eq!(won, 1);
         assert!(site.run(&["exec", "one", "--", "true"]).status.success());
@@ -353,12 +463,14 @@ fn listing_while_others_come_and_go_never_fails() {
     let site = Site::new("ps-race");
     std::thread::scope(|scope| {
         let runners: Vec<_> = (0..3)
-            .map(|_| scope.spawn(|| {
-                for _ in 0..10 {
-                    let output = site.sh(&["-w", "."], "true");
-                    assert_eq!(code(&output), 0, "{}", text(&output));
-                }
-            }))
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..10 {
+                        let output = site.sh(&["-w", "."], "true");
+                        assert_eq!(code(&output), 0, "{}", text(&output));
+                    }
+                })
+            })
             .collect();
         while !runners.iter().all(|runner| runner.is_finished()) {
             let output = site.run(&["ps"]);

@@ -27,14 +27,18 @@ fn leaves_nothing(site: &Site, work: impl FnOnce()) {
     };
     let warm = site.sh(&["-w", "."], "true");
     assert!(warm.status.success(), "{}", text(&warm));
-    until("a quiet start", || sandboxed(&site.account).is_empty().then_some(()));
+    until("a quiet start", || {
+        sandboxed(&site.account).is_empty().then_some(())
+    });
     let before = census();
     work();
     let next = site.run(&["ps"]);
     assert_eq!(code(&next), 0, "{}", text(&next));
     assert_eq!(stdout(&next).lines().count(), 1, "{}", text(&next));
     // What was orphaned is killed by then, and reaped by whoever adopted it.
-    until("no process", || sandboxed(&site.account).is_empty().then_some(()));
+    until("no process", || {
+        sandboxed(&site.account).is_empty().then_some(())
+    });
     let mut left = before.leaks(&census());
     left.retain(|line| !line.starts_with("process") && !line.starts_with("namespace"));
     assert_eq!(left, Vec::<String>::new());
@@ -49,7 +53,10 @@ fn children(pid: u32) -> Vec<i32> {
     let mut all = Vec::new();
     for task in tasks.flatten() {
         let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        all.extend(list.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()));
+        all.extend(
+            list.split_whitespace()
+                .map(|pid| pid.parse::<i32>().unwrap()),
+        );
     }
     all
 }
@@ -81,7 +88,9 @@ fn witnesses(site: &Site) {
 
 fn begin(site: &Site) -> Child {
     let script = format!("{WITNESS} echo > ran; sleep 1000");
-    let options = ["run", "--name", "job", "-w", ".", "--tmpfs", "/scratch", "--", "sh", "-c", &script];
+    let options = [
+        "run", "--name", "job", "-w", ".", "--tmpfs", "/scratch", "--", "sh", "-c", &script,
+    ];
     start(&mut site.cofferdam(&options))
 }
 
@@ -128,11 +137,26 @@ fn while_it_starts_by_what_exists() {
         ("the state is written", Box::new(|_| state.exists())),
         ("the plan is written", Box::new(|_| records.exists())),
         ("a placeholder is made", Box::new(|_| placeholder.exists())),
-        ("the gateway exists", Box::new(|child| !ours(child.id()).is_empty())),
-        ("a helper maps ids", Box::new(|child| children(child.id()).len() > 1)),
-        ("the stage exists", Box::new(|child| ours(child.id()).len() > 1)),
-        ("the processes are written", Box::new(|_| site.processes("job").is_some())),
-        ("the job runs", Box::new(|_| site.work().join("ran").exists())),
+        (
+            "the gateway exists",
+            Box::new(|child| !ours(child.id()).is_empty()),
+        ),
+        (
+            "a helper maps ids",
+            Box::new(|child| children(child.id()).len() > 1),
+        ),
+        (
+            "the stage exists",
+            Box::new(|child| ours(child.id()).len() > 1),
+        ),
+        (
+            "the processes are written",
+            Box::new(|_| site.processes("job").is_some()),
+        ),
+        (
+            "the job runs",
+            Box::new(|_| site.work().join("ran").exists()),
+        ),
     ];
     for victim in VICTIMS {
         for (what, there) in &moments {
@@ -164,7 +188,9 @@ fn while_it_starts_at_sixty_moments() {
     prepare(&site);
     let before = Instant::now();
     let child = begin(&site);
-    until("the job runs", || site.work().join("ran").exists().then_some(()));
+    until("the job runs", || {
+        site.work().join("ran").exists().then_some(())
+    });
     let whole = before.elapsed();
     signal(i32::try_from(child.id()).unwrap(), Signal::TERM);
     finish(child);
@@ -189,16 +215,27 @@ fn while_a_job_and_a_command_run() {
     prepare(&site);
     for index in 0..3 {
         leaves_nothing(&site, || {
-            site.detach("job", &["-w", "."], &format!("{WITNESS} sleep 1000 & sleep 1000"));
+            site.detach(
+                "job",
+                &["-w", "."],
+                &format!("{WITNESS} sleep 1000 & sleep 1000"),
+            );
             let script = format!("{WITNESS} sleep 1000 & echo > ran; sleep 1000");
             let client = start(&mut site.cofferdam(&["exec", "job", "--", "sh", "-c", &script]));
-            until("the command runs", || site.work().join("ran").exists().then_some(()));
+            until("the command runs", || {
+                site.work().join("ran").exists().then_some(())
+            });
             signal(site.processes("job").unwrap()[index], Signal::KILL);
             assert_ne!(code(&finish(client)), 0);
-            until("every process is gone", || sandboxed(&site.account).is_empty().then_some(()));
+            until("every process is gone", || {
+                sandboxed(&site.account).is_empty().then_some(())
+            });
             if index > 0 {
                 let rows = stdout(&site.run(&["ps"]));
-                assert!(rows.contains("failed") || rows.lines().count() == 1, "{rows}");
+                assert!(
+                    rows.contains("failed") || rows.lines().count() == 1,
+                    "{rows}"
+                );
                 site.remove("job");
             }
             fs::remove_file(site.work().join("ran")).ok();
@@ -216,12 +253,15 @@ fn while_a_command_starts() {
             leaves_nothing(&site, || {
                 site.detach("job", &["-w", "."], &format!("{WITNESS} sleep 1000"));
                 let script = format!("{WITNESS} sleep 1000");
-                let client = start(&mut site.cofferdam(&["exec", "job", "--", "sh", "-c", &script]));
+                let client =
+                    start(&mut site.cofferdam(&["exec", "job", "--", "sh", "-c", &script]));
                 std::thread::sleep(Duration::from_millis(delay * 4));
                 signal(site.processes("job").unwrap()[index], Signal::KILL);
                 finish(client);
                 if site.runtime().join("job").exists() {
-                    until("the end", || (!site.run(&["exec", "job", "--", "true"]).status.success()).then_some(()));
+                    until("the end", || {
+                        (!site.run(&["exec", "job", "--", "true"]).status.success()).then_some(())
+                    });
                     site.run(&["rm", "-f", "job"]);
                 }
             });
@@ -237,7 +277,11 @@ fn while_it_is_being_stopped() {
     for index in 0..3 {
         for delay in [0, 5, 20, 60] {
             leaves_nothing(&site, || {
-                site.detach("job", &["-w", "."], "trap '' TERM; while :; do sleep 0.05; done");
+                site.detach(
+                    "job",
+                    &["-w", "."],
+                    "trap '' TERM; while :; do sleep 0.05; done",
+                );
                 let processes = site.processes("job").unwrap();
                 let stop = start(&mut site.cofferdam(&["stop", "-t", "30s", "job"]));
                 std::thread::sleep(Duration::from_millis(delay));
@@ -256,12 +300,18 @@ fn while_it_ends_and_is_undone() {
     prepare(&site);
     for delay in 0..16 {
         leaves_nothing(&site, || {
-            site.detach("job", &["-w", ".:copy", "--keep"], "echo x > made; while [ ! -e /tmp/go ]; do sleep 0.01; done");
+            site.detach(
+                "job",
+                &["-w", ".:copy", "--keep"],
+                "echo x > made; while [ ! -e /tmp/go ]; do sleep 0.01; done",
+            );
             let [supervisor, ..] = site.processes("job").unwrap();
             site.run(&["exec", "job", "--", "touch", "/tmp/go"]);
             std::thread::sleep(Duration::from_millis(delay));
             signal(supervisor, Signal::KILL);
-            until("no process", || sandboxed(&site.account).is_empty().then_some(()));
+            until("no process", || {
+                sandboxed(&site.account).is_empty().then_some(())
+            });
             site.run(&["ps"]);
             site.run(&["rm", "-f", "job"]);
         });
@@ -272,13 +322,25 @@ fn while_it_ends_and_is_undone() {
 fn a_copied_workspace_and_a_root_on_disk_are_removed_too() {
     let site = Site::alone("crash-layers");
     prepare(&site);
-    let Some(root) = crate::rootfs::busybox(&site) else { return };
-    for options in [&["-w", ".:copy"][..], &["--rootfs", &root], &["--rootfs", &root, "-w", ".:copy"]] {
+    let Some(root) = crate::rootfs::busybox(&site) else {
+        return;
+    };
+    for options in [
+        &["-w", ".:copy"][..],
+        &["--rootfs", &root],
+        &["--rootfs", &root, "-w", ".:copy"],
+    ] {
         leaves_nothing(&site, || {
-            site.detach("job", options, "mkdir -p /tmp/a a/b; echo x > a/b/c; chmod 0 a; sleep 1000");
+            site.detach(
+                "job",
+                options,
+                "mkdir -p /tmp/a a/b; echo x > a/b/c; chmod 0 a; sleep 1000",
+            );
             let [supervisor, ..] = site.processes("job").unwrap();
             signal(supervisor, Signal::KILL);
-            until("no process", || sandboxed(&site.account).is_empty().then_some(()));
+            until("no process", || {
+                sandboxed(&site.account).is_empty().then_some(())
+            });
             let said = crate::site::complaints(&site.sh(&["--name", "job"], "true"));
             assert!(said.contains("cleaned up after sandbox job"), "{said}");
         });

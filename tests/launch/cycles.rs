@@ -9,7 +9,16 @@ const KINDS: [&[&str]; 5] = [
     &["--", "true"],
     &["-w", ".", "--", "sh", "-c", "echo x > /tmp/x"],
     &["-w", ".:copy", "--", "sh", "-c", "mkdir d; echo x > d/x"],
-    &["--tmpfs", "/scratch:1M", "-w", ".:ro", "--", "sh", "-c", "echo x > /scratch/x"],
+    &[
+        "--tmpfs",
+        "/scratch:1M",
+        "-w",
+        ".:ro",
+        "--",
+        "sh",
+        "-c",
+        "echo x > /scratch/x",
+    ],
     &["-d", "--", "sleep", "1000"],
 ];
 
@@ -31,10 +40,16 @@ fn cycles(name: &str, count: u32) {
     let site = Site::alone(name);
     // A first one makes the directories that stay.
     one(&site, 1);
-    until("a quiet start", || sandboxed(&site.account).is_empty().then_some(()));
+    until("a quiet start", || {
+        sandboxed(&site.account).is_empty().then_some(())
+    });
     let census = || {
         let layers = site.data().join("layers");
-        Census::take(&site.account, &[&site.runtime(), &layers, &site.work()], &[std::process::id()])
+        Census::take(
+            &site.account,
+            &[&site.runtime(), &layers, &site.work()],
+            &[std::process::id()],
+        )
     };
     let before = census();
     let next = AtomicU32::new(0);
@@ -51,13 +66,17 @@ fn cycles(name: &str, count: u32) {
             });
         }
     });
-    until("no process", || sandboxed(&site.account).is_empty().then_some(()));
+    until("no process", || {
+        sandboxed(&site.account).is_empty().then_some(())
+    });
     let mut leaks = before.leaks(&census());
     // Other programs of an ordinary tester come and go.
     leaks.retain(|line| !line.starts_with("process") && !line.starts_with("namespace"));
     assert_eq!(leaks, Vec::<String>::new());
     // The last hundred records are kept, and no more.
-    let records = std::fs::read_dir(site.data().join("sandboxes")).unwrap().count();
+    let records = std::fs::read_dir(site.data().join("sandboxes"))
+        .unwrap()
+        .count();
     assert!((1..=100).contains(&records), "{records}");
 }
 

@@ -28,7 +28,9 @@ fn death_by_a_signal_is_128_and_its_number() {
 #[test]
 fn a_missing_command_is_127_and_one_that_cannot_run_126() {
     let site = Site::new("exit-command");
-    site.outside("echo text > not-executable; echo garbage > garbage; chmod 755 garbage; mkdir directory");
+    site.outside(
+        "echo text > not-executable; echo garbage > garbage; chmod 755 garbage; mkdir directory",
+    );
     let here = site.work();
     let here = here.to_str().unwrap();
     let cases = [
@@ -47,11 +49,22 @@ fn a_missing_command_is_127_and_one_that_cannot_run_126() {
         } else {
             assert_eq!(code(&output), expected, "{command}: {}", text(&output));
             let said = complaints(&output);
-            assert!(said.starts_with("error: ") && said.contains(command), "{said}");
+            assert!(
+                said.starts_with("error: ") && said.contains(command),
+                "{said}"
+            );
         }
         let detached = site.run(&["run", "-d", "-w", here, "--", command]);
-        assert_eq!(code(&detached), code(&output), "{command}: {}", text(&detached));
-        assert_eq!(detached.stdout, b"", "no name is printed of what did not start");
+        assert_eq!(
+            code(&detached),
+            code(&output),
+            "{command}: {}",
+            text(&detached)
+        );
+        assert_eq!(
+            detached.stdout, b"",
+            "no name is printed of what did not start"
+        );
     }
 }
 
@@ -70,23 +83,42 @@ fn the_time_limit_is_124_and_ends_everything() {
     let output = site.sh(&["--timeout", "1s"], "echo started; sleep 1000");
     assert_eq!(code(&output), 124, "{}", text(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "started\n");
-    assert!(complaints(&output).contains("time limit"), "{}", text(&output));
+    assert!(
+        complaints(&output).contains("time limit"),
+        "{}",
+        text(&output)
+    );
     assert!(before.elapsed().as_millis() >= 1000);
 }
 
 #[test]
 fn the_time_limit_first_asks_by_sigterm() {
     let site = Site::new("exit-timeout-term");
-    let output = site.sh(&["--timeout", "1s", "-w", "."], "trap 'echo asked > asked; exit 0' TERM; while :; do sleep 0.05; done");
+    let output = site.sh(
+        &["--timeout", "1s", "-w", "."],
+        "trap 'echo asked > asked; exit 0' TERM; while :; do sleep 0.05; done",
+    );
     assert_eq!(code(&output), 124, "{}", text(&output));
-    assert_eq!(fs::read_to_string(site.work().join("asked")).unwrap(), "asked\n");
+    assert_eq!(
+        fs::read_to_string(site.work().join("asked")).unwrap(),
+        "asked\n"
+    );
 }
 
 #[test]
 fn signals_to_cofferdam_are_passed_on() {
     let site = Site::new("signals");
-    for (name, number) in [("TERM", Signal::TERM), ("INT", Signal::INT), ("HUP", Signal::HUP), ("USR1", Signal::USR1), ("USR2", Signal::USR2), ("QUIT", Signal::QUIT)] {
-        let script = format!("trap 'echo {name} > got; exit 42' {name}; echo > ready; while :; do sleep 0.05; done");
+    for (name, number) in [
+        ("TERM", Signal::TERM),
+        ("INT", Signal::INT),
+        ("HUP", Signal::HUP),
+        ("USR1", Signal::USR1),
+        ("USR2", Signal::USR2),
+        ("QUIT", Signal::QUIT),
+    ] {
+        let script = format!(
+            "trap 'echo {name} > got; exit 42' {name}; echo > ready; while :; do sleep 0.05; done"
+        );
         let mut command = site.cofferdam(&["run", "-w", ".", "--", "sh", "-c", &script]);
         let child = start(&mut command);
         let ready = site.work().join("ready");
@@ -94,7 +126,10 @@ fn signals_to_cofferdam_are_passed_on() {
         signal(i32::try_from(child.id()).unwrap(), number);
         let output = finish(child);
         assert_eq!(code(&output), 42, "{name}: {}", text(&output));
-        assert_eq!(fs::read_to_string(site.work().join("got")).unwrap(), format!("{name}\n"));
+        assert_eq!(
+            fs::read_to_string(site.work().join("got")).unwrap(),
+            format!("{name}\n")
+        );
         site.outside("rm got ready");
     }
 }
@@ -117,7 +152,11 @@ fn pid1_is_the_command_itself() {
     let output = site.sh(&["--pid1"], "echo $$; exit 9");
     assert_eq!(code(&output), 9, "{}", text(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n");
-    site.detach("one", &["--pid1"], "trap 'exit 0' TERM; while :; do sleep 0.05; done");
+    site.detach(
+        "one",
+        &["--pid1"],
+        "trap 'exit 0' TERM; while :; do sleep 0.05; done",
+    );
     let refused = site.run(&["exec", "one", "--", "true"]);
     assert_eq!(code(&refused), 125, "{}", text(&refused));
     assert!(complaints(&refused).contains("pid 1"), "{}", text(&refused));
@@ -131,14 +170,19 @@ fn what_is_weaker_is_said_once_and_only_on_stderr() {
     assert_eq!(stdout(&output), "out");
     let said = stderr(&output);
     if said.is_empty() {
-        return skip("the line about weaker controls", "a cgroup is delegated here");
+        return skip(
+            "the line about weaker controls",
+            "a cgroup is delegated here",
+        );
     }
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("memory") && said.contains("cpus"), "{said}");
     let plan = site.run(&["plan", "--", "true"]);
     let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
     let controls = plan["controls"].as_array().unwrap();
-    let weaker = controls.iter().filter(|control| !control["degraded"].is_null());
+    let weaker = controls
+        .iter()
+        .filter(|control| !control["degraded"].is_null());
     assert!(weaker.count() >= 2, "{controls:?}");
 }
 
@@ -159,9 +203,22 @@ fn strict_refuses_a_host_that_cannot_hold_its_limits() {
         "weak",
         "description = \"x\"\nextends = \"strict\"\n[degrade]\nallow = [\"cgroup\"]\n",
     );
-    let output = site.sh(&["-p", &policy], "echo runs; exec 2>&1; echo $(echo $(echo pipes)) | cat");
+    let output = site.sh(
+        &["-p", &policy],
+        "echo runs; exec 2>&1; echo $(echo $(echo pipes)) | cat",
+    );
     assert_eq!(stdout(&output), "runs\npipes");
-    let output = site.sh(&["-p", "strict", "--memory", "unlimited", "--cpus", "unlimited"], "echo runs");
+    let output = site.sh(
+        &[
+            "-p",
+            "strict",
+            "--memory",
+            "unlimited",
+            "--cpus",
+            "unlimited",
+        ],
+        "echo runs",
+    );
     assert!(matches!(code(&output), 0 | 125), "{}", text(&output));
 }
 

@@ -170,11 +170,27 @@ fn no_map_ever_holds_host_root() {
 fn users_by_number_are_used_and_outside_the_map_refused() {
     let site = Site::new("ids-user");
     let Some(root) = busybox(&site) else { return };
-    let answer = stdout(&site.sh(&["--rootfs", &root, "-u", "1000:100"], "id -u; id -g; id -G"));
-    assert_eq!(answer.split_whitespace().collect::<Vec<_>>(), ["1000", "100", "100"]);
+    let answer = stdout(&site.sh(
+        &["--rootfs", &root, "-u", "1000:100"],
+        "id -u; id -g; id -G",
+    ));
+    assert_eq!(
+        answer.split_whitespace().collect::<Vec<_>>(),
+        ["1000", "100", "100"]
+    );
     let refused = site.sh(&["--rootfs", &root, "-u", "4000000000"], "true");
-    assert_eq!(crate::site::code(&refused), 125, "{}", crate::site::text(&refused));
+    assert_eq!(
+        crate::site::code(&refused),
+        125,
+        "{}",
+        crate::site::text(&refused)
+    );
     // In a one-id map there is no other user to be.
     let refused = site.sh(&["-u", "0"], "true");
-    assert_eq!(crate::site::code(&refused), 125, "{}", crate::site::text(&refused));
+    assert_eq!(
+        crate::site::code(&refused),
+        125,
+        "{}",
+        crate::site::text(&refused)
+    );
 }

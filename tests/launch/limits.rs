@@ -29,13 +29,29 @@ fn processes_are_limited_whatever_the_ids() {
 #[test]
 fn the_limit_is_each_sandboxs_own() {
     let site = Site::new("limit-pids-own");
-    site.detach("full", &["-w", ".", "--pids", "60"], &format!("perl -e '{}; sleep 1000'", forks(40).replace("kill 9, @p;", "")));
+    site.detach(
+        "full",
+        &["-w", ".", "--pids", "60"],
+        &format!(
+            "perl -e '{}; sleep 1000'",
+            forks(40).replace("kill 9, @p;", "")
+        ),
+    );
     until("the first one is full", || {
-        let count = site.run(&["exec", "full", "--", "sh", "-c", "ls -d /proc/[0-9]* | wc -l"]);
+        let count = site.run(&[
+            "exec",
+            "full",
+            "--",
+            "sh",
+            "-c",
+            "ls -d /proc/[0-9]* | wc -l",
+        ]);
         (stdout(&count).parse::<u32>().unwrap() > 40).then_some(())
     });
     let program = forks(40);
-    let output = site.run(&["run", "-w", ".", "--pids", "60", "--", "perl", "-e", &program]);
+    let output = site.run(&[
+        "run", "-w", ".", "--pids", "60", "--", "perl", "-e", &program,
+    ]);
     assert_eq!(stdout(&output), "40", "{}", text(&output));
     site.remove("full");
 }
@@ -43,7 +59,11 @@ fn the_limit_is_each_sandboxs_own() {
 #[test]
 fn a_fork_bomb_is_bounded_and_ends_with_the_sandbox() {
     let site = Site::new("limit-bomb");
-    site.detach("bomb", &["--pids", "100"], "perl -e 'while (1) { fork; select undef, undef, undef, 0.001 }'");
+    site.detach(
+        "bomb",
+        &["--pids", "100"],
+        "perl -e 'while (1) { fork; select undef, undef, undef, 0.001 }'",
+    );
     let [_, _, init] = site.processes("bomb").unwrap();
     let inside = |init: i32| {
         let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).ok();
@@ -66,7 +86,17 @@ fn a_fork_bomb_is_bounded_and_ends_with_the_sandbox() {
 #[test]
 fn the_time_limit_ends_a_fork_bomb() {
     let site = Site::new("limit-bomb-time");
-    let output = site.run(&["run", "--pids", "200", "--timeout", "1s", "--", "perl", "-e", "$SIG{TERM} = 'IGNORE'; while (1) { fork }"]);
+    let output = site.run(&[
+        "run",
+        "--pids",
+        "200",
+        "--timeout",
+        "1s",
+        "--",
+        "perl",
+        "-e",
+        "$SIG{TERM} = 'IGNORE'; while (1) { fork }",
+    ]);
     assert_eq!(crate::site::code(&output), 124, "{}", text(&output));
 }
 
@@ -88,7 +118,10 @@ fn processors_are_pinned_and_stay_so() {
 #[test]
 fn files_in_memory_are_limited() {
     let site = Site::new("limit-tmp");
-    let policy = site.policy("small", "description = \"x\"\nextends = \"untrusted\"\n[filesystem]\ntmp = \"8M\"\n");
+    let policy = site.policy(
+        "small",
+        "description = \"x\"\nextends = \"untrusted\"\n[filesystem]\ntmp = \"8M\"\n",
+    );
     let script = "for place in /tmp /home/job /var/tmp /workspace /dev/shm; do
         head -c 100M /dev/zero > $place/big 2>/dev/null && echo $place took it all; s=$(stat -c %s $place/big); [ $s -le 70000000 ] || echo $place $s; done; true";
     let output = site.sh(&["-p", &policy, "--memory", "256M"], script);
@@ -105,7 +138,8 @@ fn memfd_and_shared_memory_are_no_way_round() {
     let perl = "my $name = 'x'; my $fd = syscall(319, $name, 0); print $fd < 0 ? 0 + $! : 'made'";
     let answer = stdout(&site.run(&["run", "--", "perl", "-e", perl]));
     let plan = stdout(&site.run(&["plan", "--", "true"]));
-    if plan.contains("\"cgroup\"") && plan.contains("\"limits\"") && plan.contains("memory cgroup") {
+    if plan.contains("\"cgroup\"") && plan.contains("\"limits\"") && plan.contains("memory cgroup")
+    {
         assert_eq!(answer, "made");
     } else {
         assert_eq!(answer, "38");
@@ -115,7 +149,16 @@ fn memfd_and_shared_memory_are_no_way_round() {
 #[test]
 fn nothing_inside_makes_another_namespace() {
     let site = Site::new("limit-namespaces");
-    for kind in ["--user", "--user --mount", "--net", "--pid --fork", "--uts", "--ipc", "--cgroup", "--time"] {
+    for kind in [
+        "--user",
+        "--user --mount",
+        "--net",
+        "--pid --fork",
+        "--uts",
+        "--ipc",
+        "--cgroup",
+        "--time",
+    ] {
         let script = format!("unshare {kind} true 2>/dev/null && echo made; true");
         assert_eq!(stdout(&site.sh(&[], &script)), "", "{kind}");
     }

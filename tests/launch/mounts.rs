@@ -15,7 +15,10 @@ fn a_directory_is_read_only_unless_said() {
         if (eval $try) 2>/dev/null; then echo did: $try; fi; done";
     assert_eq!(stdout(&site.sh(&["--mount", &ro], script)), "before");
     let rw = format!("{ro}:rw");
-    assert_eq!(stdout(&site.sh(&["--mount", &rw], "echo after > /shared/file; echo ok")), "ok");
+    assert_eq!(
+        stdout(&site.sh(&["--mount", &rw], "echo after > /shared/file; echo ok")),
+        "ok"
+    );
     assert_eq!(fs::read_to_string(shared.join("file")).unwrap(), "after\n");
 }
 
@@ -37,7 +40,10 @@ fn refuses(site: &Site, options: &[&str], words: &[&str]) {
     assert_eq!(code(&output), 125, "{options:?}: {}", text(&output));
     let said = complaints(&output);
     for word in words {
-        assert!(said.contains(word), "{options:?}: {word:?} is not in: {said}");
+        assert!(
+            said.contains(word),
+            "{options:?}: {word:?} is not in: {said}"
+        );
     }
 }
 
@@ -46,7 +52,11 @@ fn a_missing_source_is_named() {
     let site = Site::new("mount-missing");
     let path = site.base().join("nothing");
     let mount = format!("{}=/x", path.display());
-    refuses(&site, &["--mount", &mount], &[path.to_str().unwrap(), "does not exist"]);
+    refuses(
+        &site,
+        &["--mount", &mount],
+        &[path.to_str().unwrap(), "does not exist"],
+    );
 }
 
 #[test]
@@ -67,7 +77,11 @@ fn sockets_fifos_and_devices_are_refused() {
     let socket = site.base().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     site.outside("mkfifo ../fifo");
-    for path in [socket.to_str().unwrap(), site.base().join("fifo").to_str().unwrap(), "/dev/zero"] {
+    for path in [
+        socket.to_str().unwrap(),
+        site.base().join("fifo").to_str().unwrap(),
+        "/dev/zero",
+    ] {
         refuses(&site, &["--mount", &format!("{path}=/x")], &[path]);
     }
     drop(listener);
@@ -81,8 +95,14 @@ fn sockets_in_a_mounted_directory_are_masked() {
     let listener = UnixListener::bind(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
     let mount = format!("{}=/shared", site.base().join("shared").display());
-    let answer = stdout(&site.sh(&["--mount", &mount], "test -S /shared/socket && echo socket; ls /shared"));
-    assert_eq!(answer, "socket", "the name is there and no socket behind it");
+    let answer = stdout(&site.sh(
+        &["--mount", &mount],
+        "test -S /shared/socket && echo socket; ls /shared",
+    ));
+    assert_eq!(
+        answer, "socket",
+        "the name is there and no socket behind it"
+    );
     drop(listener);
 }
 
@@ -109,11 +129,25 @@ fn what_is_ours_or_secret_is_refused_for_writing() {
 fn targets_that_would_undo_the_sandbox_are_refused() {
     let site = Site::new("mount-targets");
     site.outside("mkdir ../shared");
-    for target in ["/", "/proc", "/proc/self", "/sys", "/dev", "/dev/shm", "relative", "/a/../b", ""] {
+    for target in [
+        "/",
+        "/proc",
+        "/proc/self",
+        "/sys",
+        "/dev",
+        "/dev/shm",
+        "relative",
+        "/a/../b",
+        "",
+    ] {
         let mount = format!("{}={target}", site.base().join("shared").display());
         let output = site.sh(&["--mount", &mount], "true");
         assert_ne!(code(&output), 0, "{target:?}: {}", text(&output));
-        assert!(matches!(code(&output), 2 | 125), "{target:?}: {}", text(&output));
+        assert!(
+            matches!(code(&output), 2 | 125),
+            "{target:?}: {}",
+            text(&output)
+        );
     }
 }
 
@@ -144,9 +178,22 @@ fn tmpfs_is_private_writable_nosuid_and_nodev() {
 #[test]
 fn odd_tmpfs_sizes_are_refused() {
     let site = Site::new("tmpfs-odd");
-    for size in ["0", "-1", "1X", "1.5G", "99999999999999999999", "1 M", "+1", ""] {
+    for size in [
+        "0",
+        "-1",
+        "1X",
+        "1.5G",
+        "99999999999999999999",
+        "1 M",
+        "+1",
+        "",
+    ] {
         let typed = format!("/scratch:{size}");
         let output = site.sh(&["--tmpfs", &typed], "true");
-        assert!(matches!(code(&output), 2 | 125), "{size:?}: {}", text(&output));
+        assert!(
+            matches!(code(&output), 2 | 125),
+            "{size:?}: {}",
+            text(&output)
+        );
     }
 }

@@ -10,7 +10,9 @@ const REPOSITORY: &str = "mkdir -p .git/hooks .git/objects && echo original > .g
 fn refused(site: &Site, tries: &[&str]) {
     let mut script = String::new();
     for one in tries {
-        script.push_str(&format!("if ({one}) 2>/dev/null; then echo 'done: {one}'; fi\n"));
+        script.push_str(&format!(
+            "if ({one}) 2>/dev/null; then echo 'done: {one}'; fi\n"
+        ));
     }
     assert_eq!(stdout(&site.sh(&["-w", "."], &script)), "");
 }

@@ -13,7 +13,10 @@ pub fn busybox(site: &Site) -> Option<String> {
         fs::read(path).is_ok_and(|bytes| !bytes.windows(7).any(|part| part == b"ld-linu"))
     };
     let Some(program) = program.iter().find(is_static) else {
-        skip("--rootfs", "no static busybox: apt-get install busybox-static");
+        skip(
+            "--rootfs",
+            "no static busybox: apt-get install busybox-static",
+        );
         return None;
     };
     let root = site.base().join("rootfs");
@@ -43,7 +46,11 @@ fn listing(root: &Path) -> Vec<String> {
             meta.ctime_nsec()
         ));
         if meta.is_dir() {
-            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            waiting.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         }
     }
     found.sort();
@@ -98,7 +105,10 @@ fn hostile(name: &str, change: &str) {
     let Some(root) = busybox(&site) else { return };
     // What a followed link would reach.
     let bait = site.base().join("bait");
-    site.outside(&format!("mkdir {0} && echo bait > {0}/file && echo bait > {0}/passwd", bait.display()));
+    site.outside(&format!(
+        "mkdir {0} && echo bait > {0}/file && echo bait > {0}/passwd",
+        bait.display()
+    ));
     site.outside(&format!("cd {root} && BAIT={} && {change}", bait.display()));
     let (before, outside) = (listing(Path::new(&root)), listing(&bait));
     let script = "cat /etc/hosts /etc/resolv.conf; echo x > /tmp/here; echo y > /dev/null
@@ -108,13 +118,20 @@ fn hostile(name: &str, change: &str) {
     assert_eq!(listing(&bait), outside, "{}", text(&output));
     if output.status.success() {
         let said = stdout(&output);
-        assert!(said.contains("Seccomp:\t2") && said.contains("NoNewPrivs:\t1"), "{said}");
+        assert!(
+            said.contains("Seccomp:\t2") && said.contains("NoNewPrivs:\t1"),
+            "{said}"
+        );
         assert!(said.contains("localhost"), "hosts are ours: {said}");
         assert!(!said.contains("bait"), "{said}");
     } else {
         // Refused is as good, when the cause is told.
         assert_eq!(code(&output), 125, "{}", text(&output));
-        assert!(complaints(&output).lines().count() <= 3, "{}", text(&output));
+        assert!(
+            complaints(&output).lines().count() <= 3,
+            "{}",
+            text(&output)
+        );
         assert!(complaints(&output).contains("error"), "{}", text(&output));
     }
 }
@@ -141,12 +158,18 @@ fn hostile_dev_is_a_symlink() {
 
 #[test]
 fn hostile_dev_null_is_a_file_and_a_symlink() {
-    hostile("hostile-dev-null", "echo evil > dev/null && ln -s $BAIT/file dev/zero");
+    hostile(
+        "hostile-dev-null",
+        "echo evil > dev/null && ln -s $BAIT/file dev/zero",
+    );
 }
 
 #[test]
 fn hostile_passwd_is_a_symlink() {
-    hostile("hostile-passwd", "rm etc/passwd && ln -s $BAIT/passwd etc/passwd");
+    hostile(
+        "hostile-passwd",
+        "rm etc/passwd && ln -s $BAIT/passwd etc/passwd",
+    );
 }
 
 #[test]
@@ -171,7 +194,10 @@ fn hostile_etc_is_a_symlink() {
 
 #[test]
 fn hostile_etc_is_a_symlink_up() {
-    hostile("hostile-etc-up", "rm -r etc && ln -s ../../../../../../../../etc etc");
+    hostile(
+        "hostile-etc-up",
+        "rm -r etc && ln -s ../../../../../../../../etc etc",
+    );
 }
 
 #[test]
@@ -196,7 +222,10 @@ fn hostile_workspace_target_is_a_symlink() {
     let bait = site.base().join("bait");
     fs::create_dir(&bait).unwrap();
     symlink(&bait, Path::new(&root).join("project")).unwrap();
-    let output = site.sh(&["--rootfs", &root, "-w", ".=/project"], "echo x > /project/made");
+    let output = site.sh(
+        &["--rootfs", &root, "-w", ".=/project"],
+        "echo x > /project/made",
+    );
     assert_eq!(fs::read_dir(&bait).unwrap().count(), 0, "{}", text(&output));
     if output.status.success() {
         assert!(site.work().join("made").exists());

@@ -34,13 +34,17 @@ pub struct Site {
 impl Site {
     /// Beside other tests.
     pub fn new(name: &str) -> Self {
-        let guard = MACHINE.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let guard = MACHINE
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         Self::make(name, Guard::Shared(guard))
     }
 
     /// With no other test of this program running.
     pub fn alone(name: &str) -> Self {
-        let guard = MACHINE.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let guard = MACHINE
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         Self::make(name, Guard::Alone(guard))
     }
 
@@ -243,7 +247,6 @@ pub fn finish(child: Child) -> Output {
     }
 }
 
-
 /// Sends a signal to a process that may have ended.
 pub fn signal(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
@@ -274,7 +277,9 @@ pub fn text(output: &Output) -> String {
 /// stdout without the last newline; the command must have succeeded.
 pub fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(output));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
 }
 
 /// stderr.

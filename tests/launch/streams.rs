@@ -59,7 +59,8 @@ fn files_in_and_out_pass_unchanged() {
 #[test]
 fn the_end_of_stdin_arrives_while_output_goes_on() {
     let site = Site::new("streams-half");
-    let mut command = site.cofferdam(&["run", "--", "sh", "-c", "wc -c; echo after the end; exit 7"]);
+    let mut command =
+        site.cofferdam(&["run", "--", "sh", "-c", "wc -c; echo after the end; exit 7"]);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -69,7 +70,10 @@ fn the_end_of_stdin_arrives_while_output_goes_on() {
     child.stdin.take().unwrap().write_all(b"12345").unwrap();
     let output = finish(child);
     assert_eq!(code(&output), 7, "{}", text(&output));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "5\nafter the end\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "5\nafter the end\n"
+    );
 }
 
 #[test]
@@ -131,7 +135,12 @@ fn everything_written_before_the_end_is_delivered() {
                 .spawn()
                 .unwrap();
             let output = finish(child);
-            assert_eq!(output.stdout.len(), 1_000_000, "round {round}: {:?}", output.status);
+            assert_eq!(
+                output.stdout.len(),
+                1_000_000,
+                "round {round}: {:?}",
+                output.status
+            );
             let zeros = output.stderr.iter().filter(|byte| **byte == 0).count();
             assert_eq!(zeros, 1_000_000, "round {round}: {:?}", output.status);
         }
@@ -141,7 +150,15 @@ fn everything_written_before_the_end_is_delivered() {
 #[test]
 fn a_slow_reader_gets_all_output_of_a_job_that_has_ended() {
     let site = Site::new("streams-slow");
-    let mut command = site.cofferdam(&["run", "--name", "slow", "--", "sh", "-c", "head -c 60000 /dev/zero; echo x > /dev/null"]);
+    let mut command = site.cofferdam(&[
+        "run",
+        "--name",
+        "slow",
+        "--",
+        "sh",
+        "-c",
+        "head -c 60000 /dev/zero; echo x > /dev/null",
+    ]);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -173,7 +190,8 @@ fn a_regular_file_on_stdin_cannot_be_written_through_proc() {
         let link = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(link.starts_with("pipe:"), "{link}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "original");
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o7777, 0o644);
     }
 }
@@ -190,7 +208,10 @@ fn non_blocking_mode_does_not_stay_on_the_callers_descriptors() {
     command.stdout(Stdio::from(write.try_clone().unwrap()));
     command.stderr(Stdio::from(file.try_clone().unwrap()));
     assert!(command.status().unwrap().success());
-    assert_eq!((fcntl_getfl(&write).unwrap(), fcntl_getfl(&file).unwrap()), before);
+    assert_eq!(
+        (fcntl_getfl(&write).unwrap(), fcntl_getfl(&file).unwrap()),
+        before
+    );
     assert!(!before.0.contains(OFlags::NONBLOCK));
 }
 
@@ -209,7 +230,13 @@ fn no_other_descriptor_of_the_caller_comes_in() {
     let output = output(site.command("/bin/sh").args(["-c", &outer]));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!said.contains("secret") && !said.contains("/etc"), "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("pipe:")).count(), 2, "{said}");
+    assert_eq!(
+        said.lines()
+            .filter(|line| line.starts_with("pipe:"))
+            .count(),
+        2,
+        "{said}"
+    );
 }
 
 #[test]
@@ -218,7 +245,11 @@ fn closed_descriptors_are_refused_or_harmless() {
     for closed in ["<&-", ">&-", "2>&-"] {
         let script = format!("{} run -- sh -c 'exit 5' {closed}", crate::site::program());
         let output = output(site.command("/bin/sh").args(["-c", &script]));
-        assert!(matches!(code(&output), 5 | 125), "{closed}: {}", text(&output));
+        assert!(
+            matches!(code(&output), 5 | 125),
+            "{closed}: {}",
+            text(&output)
+        );
     }
 }
 
@@ -228,7 +259,12 @@ fn dev_stdout_can_be_opened_by_name() {
     let script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin";
     for options in [&[][..], &["-w", "."]] {
         let output = site.sh(options, script);
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "out\n", "{}", text(&output));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "out\n",
+            "{}",
+            text(&output)
+        );
         assert_eq!(complaints(&output), "err");
     }
 }

@@ -21,13 +21,18 @@ struct Terminal {
 
 impl Terminal {
     fn new(rows: u16, columns: u16) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
         let mut options = File::options();
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOCTTY);
-        let slave = options.read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let slave = options
+            .read(true)
+            .write(true)
+            .open(name.to_str().unwrap())
+            .unwrap();
         let terminal = Self {
             master,
             slave,
@@ -61,9 +66,14 @@ impl Terminal {
     /// Starts `cofferdam` with this as the controlling terminal and all of 0–2.
     fn start(&self, site: &Site, arguments: &[&str]) -> Child {
         let mut command = site.command("setsid");
-        command.args(["--ctty", "--wait", &program()]).args(arguments);
+        command
+            .args(["--ctty", "--wait", &program()])
+            .args(arguments);
         command.env("TERM", "xterm");
-        command.stdin(self.end()).stdout(self.end()).stderr(self.end());
+        command
+            .stdin(self.end())
+            .stdout(self.end())
+            .stderr(self.end());
         command.spawn().unwrap()
     }
 
@@ -72,7 +82,9 @@ impl Terminal {
     }
 
     fn type_in(&self, keys: &str) {
-        File::from(self.master.try_clone().unwrap()).write_all(keys.as_bytes()).unwrap();
+        File::from(self.master.try_clone().unwrap())
+            .write_all(keys.as_bytes())
+            .unwrap();
     }
 
     fn shown(&self) -> String {
@@ -82,7 +94,11 @@ impl Terminal {
     fn wait_for(&self, what: &str) {
         let deadline = Instant::now() + LIMIT;
         while !self.shown().contains(what) {
-            assert!(Instant::now() < deadline, "{what:?} is never shown: {}", self.shown());
+            assert!(
+                Instant::now() < deadline,
+                "{what:?} is never shown: {}",
+                self.shown()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -93,12 +109,23 @@ impl Terminal {
 }
 
 fn wait(child: &mut Child) -> ExitStatus {
-    until("the end of a command at a terminal", || child.try_wait().unwrap())
+    until("the end of a command at a terminal", || {
+        child.try_wait().unwrap()
+    })
 }
 
 fn same(before: &Termios, after: &Termios) -> bool {
-    (before.input_modes, before.output_modes, before.control_modes, before.local_modes)
-        == (after.input_modes, after.output_modes, after.control_modes, after.local_modes)
+    (
+        before.input_modes,
+        before.output_modes,
+        before.control_modes,
+        before.local_modes,
+    ) == (
+        after.input_modes,
+        after.output_modes,
+        after.control_modes,
+        after.local_modes,
+    )
 }
 
 #[test]
@@ -144,10 +171,18 @@ fn control_c_reaches_the_job_and_not_cofferdam() {
 fn control_c_kills_a_job_that_does_not_catch_it() {
     let site = Site::new("tty-ctrl-c-kills");
     let terminal = Terminal::new(24, 80);
-    let mut child = terminal.start(&site, &["run", "--", "sh", "-c", "echo ready; exec sleep 1000"]);
+    let mut child = terminal.start(
+        &site,
+        &["run", "--", "sh", "-c", "echo ready; exec sleep 1000"],
+    );
     terminal.wait_for("ready");
     terminal.type_in("\x03");
-    assert_eq!(wait(&mut child).code(), Some(128 + 2), "{}", terminal.shown());
+    assert_eq!(
+        wait(&mut child).code(),
+        Some(128 + 2),
+        "{}",
+        terminal.shown()
+    );
 }
 
 #[test]
@@ -169,7 +204,11 @@ fn a_shell_has_job_control() {
     }
     terminal.type_in("\nexit 4\n");
     assert_eq!(wait(&mut child).code(), Some(4), "{}", terminal.shown());
-    assert!(!terminal.shown().contains("job control turned off"), "{}", terminal.shown());
+    assert!(
+        !terminal.shown().contains("job control turned off"),
+        "{}",
+        terminal.shown()
+    );
     assert!(same(&before, &terminal.modes()));
 }
 
@@ -178,15 +217,31 @@ fn the_terminal_is_raw_meanwhile_and_as_before_afterwards() {
     let site = Site::new("tty-raw");
     let terminal = Terminal::new(24, 80);
     let before = terminal.modes();
-    let mut child = terminal.start(&site, &["run", "--", "sh", "-c", "echo ready; read line; echo got $line"]);
+    let mut child = terminal.start(
+        &site,
+        &[
+            "run",
+            "--",
+            "sh",
+            "-c",
+            "echo ready; read line; echo got $line",
+        ],
+    );
     terminal.wait_for("ready");
-    until("raw mode", || (!terminal.modes().local_modes.contains(LocalModes::ICANON)).then_some(()));
+    until("raw mode", || {
+        (!terminal.modes().local_modes.contains(LocalModes::ICANON)).then_some(())
+    });
     terminal.type_in("words\n");
     assert!(wait(&mut child).success());
     terminal.wait_for("got words");
     assert!(same(&before, &terminal.modes()));
     // The echo came from the job's own terminal, once.
-    assert_eq!(terminal.shown().matches("words").count(), 2, "{}", terminal.shown());
+    assert_eq!(
+        terminal.shown().matches("words").count(),
+        2,
+        "{}",
+        terminal.shown()
+    );
 }
 
 #[test]
@@ -212,7 +267,8 @@ fn a_file_on_stdout_stays_a_file_beside_a_terminal() {
     let path = site.base().join("out");
     let mut command = site.command("setsid");
     command.args(["--ctty", "--wait", &program(), "run", "--", "sh", "-c"]);
-    command.arg("test -t 0 && echo in >&2; test -t 1 || echo to the file; test -t 2 && echo err >&2");
+    command
+        .arg("test -t 0 && echo in >&2; test -t 1 || echo to the file; test -t 2 && echo err >&2");
     command.stdin(terminal.end()).stderr(terminal.end());
     command.stdout(File::create(&path).unwrap());
     let mut child = command.spawn().unwrap();
@@ -230,7 +286,17 @@ fn a_long_file_beside_a_terminal_is_complete() {
     for round in 0..5 {
         let path = site.base().join(format!("out{round}"));
         let mut command = site.command("setsid");
-        command.args(["--ctty", "--wait", &program(), "run", "--", "head", "-c", "1000000", "/dev/zero"]);
+        command.args([
+            "--ctty",
+            "--wait",
+            &program(),
+            "run",
+            "--",
+            "head",
+            "-c",
+            "1000000",
+            "/dev/zero",
+        ]);
         command.stdin(terminal.end()).stderr(terminal.end());
         command.stdout(File::create(&path).unwrap());
         let mut child = command.spawn().unwrap();
@@ -244,11 +310,17 @@ fn all_output_at_a_terminal_is_shown_before_the_end() {
     let site = Site::new("tty-last-words");
     for round in 0..5 {
         let terminal = Terminal::new(24, 80);
-        let mut child = terminal.start(&site, &["run", "--", "sh", "-c", "seq 1 5000; echo the very end"]);
+        let mut child = terminal.start(
+            &site,
+            &["run", "--", "sh", "-c", "seq 1 5000; echo the very end"],
+        );
         assert!(wait(&mut child).success());
         terminal.wait_for("the very end");
         let shown = terminal.shown();
-        let lines = shown.lines().filter(|line| line.parse::<u32>().is_ok()).count();
+        let lines = shown
+            .lines()
+            .filter(|line| line.parse::<u32>().is_ok())
+            .count();
         assert_eq!(lines, 5000, "round {round}");
     }
 }
@@ -269,7 +341,11 @@ fn the_callers_terminal_cannot_be_reached() {
     let mut child = terminal.start(&site, &["run", "--", "perl", "-e", perl]);
     assert!(wait(&mut child).success(), "{}", terminal.shown());
     terminal.wait_for("done");
-    assert!(terminal.shown().contains("refused refused"), "{}", terminal.shown());
+    assert!(
+        terminal.shown().contains("refused refused"),
+        "{}",
+        terminal.shown()
+    );
 }
 
 #[test]
@@ -284,7 +360,9 @@ fn exec_has_a_terminal_with_size_signals_and_restored_modes() {
     terminal.wait_for("31 101");
     terminal.wait_for("/dev/pts/");
     terminal.resize(20, 60);
-    until("the new size is the caller's", || (tcgetwinsize(terminal.slave.as_fd()).unwrap().ws_col == 60).then_some(()));
+    until("the new size is the caller's", || {
+        (tcgetwinsize(terminal.slave.as_fd()).unwrap().ws_col == 60).then_some(())
+    });
     terminal.type_in("\x03");
     assert_eq!(wait(&mut child).code(), Some(6), "{}", terminal.shown());
     terminal.wait_for("caught");
@@ -298,7 +376,10 @@ fn the_terminal_hanging_up_reaches_the_job() {
     let terminal = Terminal::new(24, 80);
     let path = site.work().join("how");
     let script = "trap 'echo hup > how; exit 1' HUP; echo ready; while :; do sleep 0.1; done";
-    let mut child = terminal.start(&site, &["run", "--name", "hung", "-w", ".", "--", "sh", "-c", script]);
+    let mut child = terminal.start(
+        &site,
+        &["run", "--name", "hung", "-w", ".", "--", "sh", "-c", script],
+    );
     terminal.wait_for("ready");
     let supervisor = until("the supervisor", || site.processes("hung"))[0];
     crate::site::signal(supervisor, rustix::process::Signal::HUP);

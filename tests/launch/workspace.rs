@@ -16,9 +16,15 @@ fn without_one_there_is_an_empty_private_directory() {
 #[test]
 fn rw_writes_the_directory_itself_at_the_same_path() {
     let site = Site::new("workspace-rw");
-    let answer = stdout(&site.sh(&["-w", "."], "pwd; echo made > file; mkdir d; mv file d/file"));
+    let answer = stdout(&site.sh(
+        &["-w", "."],
+        "pwd; echo made > file; mkdir d; mv file d/file",
+    ));
     assert_eq!(answer, site.work().to_str().unwrap());
-    assert_eq!(fs::read_to_string(site.work().join("d/file")).unwrap(), "made\n");
+    assert_eq!(
+        fs::read_to_string(site.work().join("d/file")).unwrap(),
+        "made\n"
+    );
 }
 
 #[test]
@@ -28,7 +34,10 @@ fn ro_reads_and_every_write_is_refused() {
     let script = "cat file; for try in 'echo x > file' 'echo x > new' 'rm file' 'mv file moved' 'mkdir d' 'chmod 777 file' 'touch file'; do
         if (eval $try) 2>/dev/null; then echo wrote: $try; fi; done";
     assert_eq!(stdout(&site.sh(&["-w", ".:ro"], script)), "before");
-    assert_eq!(fs::read_to_string(site.work().join("file")).unwrap(), "before\n");
+    assert_eq!(
+        fs::read_to_string(site.work().join("file")).unwrap(),
+        "before\n"
+    );
 }
 
 #[test]
@@ -38,7 +47,10 @@ fn copy_takes_writes_and_throws_them_away() {
     let script = "echo after > file; echo x > new; mkdir -p a/b; mv file a/b/file; cat a/b/file; ls | sort | tr '\\n' ' '";
     let answer = stdout(&site.sh(&["-w", ".:copy"], script));
     assert_eq!(answer, "after\na new");
-    assert_eq!(fs::read_to_string(site.work().join("file")).unwrap(), "before\n");
+    assert_eq!(
+        fs::read_to_string(site.work().join("file")).unwrap(),
+        "before\n"
+    );
     assert_eq!(fs::read_dir(site.work()).unwrap().count(), 1);
 }
 
@@ -49,11 +61,16 @@ fn keep_keeps_a_copy_and_prints_where_and_rm_removes_it() {
     let script = "echo after > file; mkdir deep; echo x > deep/new";
     let output = site.sh(&["--name", "kept", "--keep", "-w", ".:copy"], script);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(fs::read_to_string(site.work().join("file")).unwrap(), "before\n");
+    assert_eq!(
+        fs::read_to_string(site.work().join("file")).unwrap(),
+        "before\n"
+    );
     let said = complaints(&output);
     let path = said.rsplit(": ").next().unwrap().trim();
     assert!(PathBuf::from(path).is_dir(), "{said}");
-    let found = site.outside(&format!("find {path}/workspace/upper -name file -exec cat {{}} +"));
+    let found = site.outside(&format!(
+        "find {path}/workspace/upper -name file -exec cat {{}} +"
+    ));
     assert_eq!(found, "after\n", "the caller can read what was kept");
     let removed = site.run(&["rm", "kept"]);
     assert!(removed.status.success(), "{}", text(&removed));
@@ -74,7 +91,15 @@ fn inside_says_where() {
 #[test]
 fn a_path_may_hold_blanks_colons_equals_and_other_letters() {
     let site = Site::new("workspace-odd");
-    for name in ["with blank", "a:b=c", "ünïcödé", "-dash", "new\nline", "quote'\"$x", "back\\slash\\040"] {
+    for name in [
+        "with blank",
+        "a:b=c",
+        "ünïcödé",
+        "-dash",
+        "new\nline",
+        "quote'\"$x",
+        "back\\slash\\040",
+    ] {
         let directory = site.work().join(name);
         fs::create_dir(&directory).unwrap();
         std::os::unix::fs::chown(&directory, Some(site.account.uid), None).unwrap();
@@ -102,7 +127,11 @@ fn the_policy_is_the_ceiling() {
     );
     let output = site.sh(&["-p", &policy, "-w", "."], "true");
     assert_eq!(code(&output), 125, "{}", text(&output));
-    assert!(complaints(&output).contains("workspace"), "{}", text(&output));
+    assert!(
+        complaints(&output).contains("workspace"),
+        "{}",
+        text(&output)
+    );
     let output = site.sh(&["-p", &policy, "-w", ".:ro"], "true");
     assert!(output.status.success(), "{}", text(&output));
 }
@@ -125,7 +154,10 @@ fn the_workspace_is_nosuid_and_nodev() {
         let answer = stdout(&site.sh(&["-w", &typed], "grep ' /w ' /proc/self/mountinfo"));
         let options = answer.split_whitespace().nth(5).unwrap();
         for flag in ["nosuid", "nodev"] {
-            assert!(options.split(',').any(|option| option == flag), "{suffix} {answer}");
+            assert!(
+                options.split(',').any(|option| option == flag),
+                "{suffix} {answer}"
+            );
         }
     }
 }

@@ -177,7 +177,10 @@ impl fmt::Display for LaunchError {
             }
             Self::Helper { program, said } => write!(out, "{program} refused the id map: {said}"),
             Self::Source { path, call, errno } => {
-                write!(out, "{path} cannot be handed to the sandbox: {call}: {errno}")
+                write!(
+                    out,
+                    "{path} cannot be handed to the sandbox: {call}: {errno}"
+                )
             }
             Self::Filter(why) => write!(out, "system-call filter: {why}"),
             Self::Cgroup(why) => write!(out, "cgroup: {why}"),

@@ -82,7 +82,9 @@ fn write(pid: i32, name: &str, text: &str) -> Result<(), LaunchError> {
 impl Writing {
     /// Somebody else has done it.
     pub(super) fn done() -> Self {
-        Self { helpers: Vec::new() }
+        Self {
+            helpers: Vec::new(),
+        }
     }
 
     /// Waits for both helpers.

@@ -3,8 +3,8 @@
 mod error;
 mod files;
 mod idmap;
-mod process;
 pub mod privileged;
+mod process;
 
 pub use error::LaunchError;
 pub use files::Program;
@@ -92,8 +92,17 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
         handed: launch.handed,
     })?;
     drop((gateway_end, init_end, plan_file, filters, launch.stdio));
-    let mut starting = Starting { gateway, init: None };
-    match starting.follow(plan, launch.keeper, launch.cgroup, &gateway_socket, &init_socket) {
+    let mut starting = Starting {
+        gateway,
+        init: None,
+    };
+    match starting.follow(
+        plan,
+        launch.keeper,
+        launch.cgroup,
+        &gateway_socket,
+        &init_socket,
+    ) {
         Ok((init, terminal, listener)) => Ok(Running {
             gateway: starting.gateway,
             init,

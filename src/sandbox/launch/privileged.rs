@@ -24,8 +24,14 @@ pub(super) const MAP: u32 = 1;
 pub(super) const ENTER: u32 = 2;
 
 /// Signals that the launcher passes on to the supervisor.
-const PASSED_ON: [i32; 6] =
-    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
+const PASSED_ON: [i32; 6] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
 
 /// Asks the launcher for one thing and waits for its answer.
 pub(super) fn ask(launcher: &OwnedFd, what: u32, pid: i32) -> Result<(), LaunchError> {
@@ -39,7 +45,11 @@ pub(super) fn ask(launcher: &OwnedFd, what: u32, pid: i32) -> Result<(), LaunchE
         Some((4, _)) => match i32::from_le_bytes(answer) {
             0 => Ok(()),
             errno => Err(LaunchError::System {
-                call: if what == MAP { "write id maps" } else { "enter cgroup" },
+                call: if what == MAP {
+                    "write id maps"
+                } else {
+                    "enter cgroup"
+                },
                 errno: Errno::from_raw_os_error(errno),
             }),
         },
@@ -53,18 +63,35 @@ pub(super) fn ask(launcher: &OwnedFd, what: u32, pid: i32) -> Result<(), LaunchE
 /// # Errors
 /// A source that is not what it was, or cannot be opened or mapped.
 pub fn open_sources(plan: &Plan) -> Result<Vec<OwnedFd>, LaunchError> {
-    plan.sources.iter().filter(|source| source.handed).map(open_source).collect()
+    plan.sources
+        .iter()
+        .filter(|source| source.handed)
+        .map(open_source)
+        .collect()
 }
 
 fn open_source(source: &Source) -> Result<OwnedFd, LaunchError> {
     let fail = |call: &'static str| {
-        move |errno| LaunchError::Source { path: source.path.clone(), call, errno }
+        move |errno| LaunchError::Source {
+            path: source.path.clone(),
+            call,
+            errno,
+        }
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let fd = openat2(CWD, &source.path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
-        .map_err(fail("openat2"))?;
+    let fd = openat2(
+        CWD,
+        &source.path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS,
+    )
+    .map_err(fail("openat2"))?;
     let stat = rustix::fs::fstat(&fd).map_err(fail("fstat"))?;
-    if source.inode.is_some_and(|inode| inode != (stat.st_dev, stat.st_ino)) {
+    if source
+        .inode
+        .is_some_and(|inode| inode != (stat.st_dev, stat.st_ino))
+    {
         return Err(fail("compare inode")(Errno::STALE));
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -136,7 +163,15 @@ pub fn as_unprivileged(
         }
         Cloned::Parent(child) => {
             drop(theirs);
-            let mut serving = Serving { plan, cgroup, child, socket: mine, mapped: false, entered: false, answer: None };
+            let mut serving = Serving {
+                plan,
+                cgroup,
+                child,
+                socket: mine,
+                mapped: false,
+                entered: false,
+                answer: None,
+            };
             serving.run(&signals)?;
             process::reap(&serving.child.pidfd).map_err(system("waitid"))?;
             serving.answer.ok_or(LaunchError::Gone)
@@ -146,7 +181,10 @@ pub fn as_unprivileged(
 
 /// From here on the process is the sandbox's own uid, and dies with its launcher.
 fn give_up_root(uid: u32, gid: u32) -> Result<(), Errno> {
-    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(uid),
+        rustix::fs::Gid::from_raw(gid),
+    );
     rustix::thread::set_thread_groups(&[])?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
@@ -178,7 +216,12 @@ impl Serving<'_> {
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
-                Err(errno) => return Err(LaunchError::System { call: "poll", errno }),
+                Err(errno) => {
+                    return Err(LaunchError::System {
+                        call: "poll",
+                        errno,
+                    });
+                }
             }
             let [socket, signalled, ended] = fds.map(|fd| !fd.revents().is_empty());
             if signalled {
@@ -198,7 +241,10 @@ impl Serving<'_> {
         while let Ok(Some(number)) = signal::next_sent(signals) {
             if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
                 // It may have ended meanwhile.
-                crate::sys::unheard(rustix::process::pidfd_send_signal(&self.child.pidfd, signal));
+                crate::sys::unheard(rustix::process::pidfd_send_signal(
+                    &self.child.pidfd,
+                    signal,
+                ));
             }
         }
     }
@@ -214,12 +260,17 @@ impl Serving<'_> {
         };
         buffer.truncate(length);
         // Before both are done there is no job; after, only the answer can come.
-        let request = <[u8; 8]>::try_from(buffer.as_slice()).ok().filter(|_| !self.done());
+        let request = <[u8; 8]>::try_from(buffer.as_slice())
+            .ok()
+            .filter(|_| !self.done());
         let Some([a, b, c, d, e, f, g, h]) = request else {
             self.answer = Some(buffer);
             return Ok(true);
         };
-        let (what, pid) = (u32::from_le_bytes([a, b, c, d]), i32::from_le_bytes([e, f, g, h]));
+        let (what, pid) = (
+            u32::from_le_bytes([a, b, c, d]),
+            i32::from_le_bytes([e, f, g, h]),
+        );
         let errno = self.obey(what, pid).err().map_or(0, Errno::raw_os_error);
         socket::send(&self.socket, &errno.to_le_bytes(), &[])
             .map_err(system("answer the supervisor"))?;
@@ -254,7 +305,13 @@ impl Serving<'_> {
 /// proc_pid_stat(5), field 4.
 fn parent_of(pid: i32) -> Result<i32, Errno> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).map_err(|_| Errno::SRCH)?;
-    let end = stat.iter().rposition(|byte| *byte == b')').ok_or(Errno::SRCH)?;
+    let end = stat
+        .iter()
+        .rposition(|byte| *byte == b')')
+        .ok_or(Errno::SRCH)?;
     let rest = String::from_utf8_lossy(stat.get(end + 1..).unwrap_or_default()).into_owned();
-    rest.split_ascii_whitespace().nth(1).and_then(|field| field.parse().ok()).ok_or(Errno::SRCH)
+    rest.split_ascii_whitespace()
+        .nth(1)
+        .and_then(|field| field.parse().ok())
+        .ok_or(Errno::SRCH)
 }

@@ -186,8 +186,6 @@ pub enum Op {
     },
     /// Fresh procfs of the sandbox's pid namespace.
     Proc { path: String },
-    /// Fresh sysfs of N1, read-only.
-    Sysfs { path: String },
     /// Fresh devpts.
     Devpts { path: String, max: u32 },
     /// Terminal of our own on the new devpts, its master passed to the supervisor.

@@ -58,7 +58,11 @@ fn owners(draft: &Draft<'_>, maps: &Maps, workspace: &Workspace) -> Vec<Extent> 
     let host = crate::confine::idmap::to_parent(&maps.outer_uids, maps.owner);
     match host {
         Some(outside) if copied => {
-            vec![Extent { inside: workspace.object.uid, outside, count: 1 }]
+            vec![Extent {
+                inside: workspace.object.uid,
+                outside,
+                count: 1,
+            }]
         }
         _ => Vec::new(),
     }

@@ -42,7 +42,9 @@ struct Masks {
 
 /// Runs the stage to its end in init, or reports the step that failed.
 pub(super) fn main(plan: &Plan, outer: OwnedFd, handed: Vec<OwnedFd>) -> ! {
-    let Ok(supervisor) = process::inherited(fds::INIT) else { exit_now(125) };
+    let Ok(supervisor) = process::inherited(fds::INIT) else {
+        exit_now(125)
+    };
     let Err((failed, supervisor)) = run(plan, supervisor, outer, handed);
     // With the supervisor gone there is nobody left to tell.
     crate::sys::unheard(say(&supervisor, &failed.report(), None));
@@ -59,8 +61,15 @@ fn run(
         Ok(sources) => sources,
         Err(failed) => return Err((failed, supervisor)),
     };
-    let mut build =
-        Build { plan, supervisor, outer, sources, root: None, masks: None, terminal: None };
+    let mut build = Build {
+        plan,
+        supervisor,
+        outer,
+        sources,
+        root: None,
+        masks: None,
+        terminal: None,
+    };
     for (index, step) in plan.steps.iter().enumerate() {
         if let Err(failed) = build.step(&step.op) {
             return Err((failed.at(index), build.supervisor));
@@ -175,8 +184,7 @@ impl Build<'_> {
                 let mount = self.overlay(*source, upper, *owner, *attributes)?;
                 attach(&mount, &self.below()?.directories(path)?, path)
             }
-            Op::Proc { path } => self.kernel_file_system("proc", &[], false, path),
-            Op::Sysfs { path } => self.kernel_file_system("sysfs", &[], true, path),
+            Op::Proc { path } => self.proc(path),
             Op::Devpts { path, max } => self.devpts(path, *max),
             Op::Terminal { owner } => self.open_terminal(*owner),
             Op::Mask { path, directory } => self.mask(path, *directory),
@@ -352,19 +360,12 @@ impl Build<'_> {
         mounts::new("overlay", &options, attributes)
     }
 
-    fn kernel_file_system(
-        &self,
-        kind: &'static str,
-        options: &[(&str, Option<&str>)],
-        read_only: bool,
-        path: &str,
-    ) -> Result<(), Failed> {
+    fn proc(&self, path: &str) -> Result<(), Failed> {
         let attributes = Attributes {
-            read_only,
             no_exec: true,
             ..Attributes::default()
         };
-        let mount = mounts::new(kind, options, attributes)?;
+        let mount = mounts::new("proc", &[], attributes)?;
         attach(&mount, &self.below()?.directories(path)?, path)
     }
 

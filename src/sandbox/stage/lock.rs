@@ -141,11 +141,15 @@ fn domain(rules: &LandlockPlan) -> Result<OwnedFd, Failed> {
 /// Read by offset: both processes share the file's position.
 pub(super) fn read_filters() -> Result<Filters, Failed> {
     let memory = process::inherited(fds::FILTERS).during("inherit", "filters")?;
-    let size = rustix::fs::fstat(&memory).during("fstat", "filters")?.st_size;
+    let size = rustix::fs::fstat(&memory)
+        .during("fstat", "filters")?
+        .st_size;
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     let got = rustix::io::pread(&memory, &mut bytes, 0).during("pread", "filters")?;
     bytes.truncate(got);
-    Filters::decode(&bytes).ok_or(Errno::INVAL).during("decode", "filters")
+    Filters::decode(&bytes)
+        .ok_or(Errno::INVAL)
+        .during("decode", "filters")
 }
 
 fn load(filters: &Filters, listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {
