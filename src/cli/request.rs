@@ -75,7 +75,6 @@ pub fn request(
         terminal,
         pid1: args.pid1,
         keep: args.keep,
-        slice: None,
     })
 }
 
