@@ -24,7 +24,6 @@ pub fn examine(facts: &Facts) -> Result<Deep, ProbeError> {
         user_namespace: attempt(user, own)?,
         id_maps: id_maps(facts),
         fresh_proc: attempt(user | UnshareFlags::NEWPID, fresh_proc)?,
-        fresh_sys: attempt(user | UnshareFlags::NEWNET, fresh_sys)?,
         overlay: attempt(user, overlay)?,
         tmpfs_xattr: attempt(user, tmpfs_xattr)?,
         proc_over_mounts: mounts::over_mounted_paths(&mounts, "proc"),
@@ -127,11 +126,6 @@ fn fresh_proc_in_child() -> Result<(), Errno> {
     trial::in_new_namespaces(UnshareFlags::empty(), |_, _| fresh(c"proc"))?
 }
 
-fn fresh_sys(uid: u32, gid: u32) -> Result<(), Errno> {
-    own(uid, gid)?;
-    fresh(c"sysfs")
-}
-
 /// Makes a mount without a place; the kernel's check for over-mounts comes before that.
 fn fresh(fstype: &CStr) -> Result<(), Errno> {
     let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -174,7 +168,6 @@ mod tests {
         assert!(works(deep.user_namespace), "{deep:?}");
         assert_eq!(deep.id_maps, Ok(()));
         assert_eq!(works(deep.fresh_proc), !facts.proc_overmounted, "{deep:?}");
-        assert_eq!(works(deep.fresh_sys), !facts.sys_overmounted, "{deep:?}");
         assert_eq!(works(deep.overlay), facts.overlay_userxattr, "{deep:?}");
         assert_eq!(works(deep.tmpfs_xattr), facts.tmpfs_user_xattr, "{deep:?}");
     }

@@ -36,8 +36,8 @@ pub struct Facts {
     pub tmpfs_user_xattr: bool,
     /// /proc has over-mounts we cannot see through: a fresh proc would be refused.
     pub proc_overmounted: bool,
-    /// As above for /sys.
-    pub sys_overmounted: bool,
+    /// Files of /sys that are shown, one by one.
+    pub sys: Vec<String>,
     /// Paths of the built-in mask list that exist here, with what they are.
     pub maskable: Vec<Maskable>,
     /// Top-level names of the host's programs.

@@ -159,7 +159,7 @@ pub fn probe(request: &ProbeRequest) -> Result<Facts, ProbeError> {
         overlay_userxattr: kernel >= (5, 11) && has_overlay(&release)?,
         tmpfs_user_xattr: kernel >= (6, 6),
         proc_overmounted: mounts::refuses_fresh(&mounts, "proc"),
-        sys_overmounted: mounts::refuses_fresh(&mounts, "sysfs"),
+        sys: visible::sys()?,
         maskable: visible::maskable(request.maskable)?,
         programs: visible::programs()?,
         etc: visible::etc()?,

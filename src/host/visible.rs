@@ -14,24 +14,14 @@ const PROGRAMS: [&str; 7] = [
 
 /// What programs read below /etc and what holds no secret; `*` matches within a name.
 /// `/etc/ssl` and `/etc/pki` are shown in parts, because they also hold private keys.
-const ETC: [&str; 31] = [
+/// Each is a mount, so the list holds what common programs fail without.
+const ETC: [&str; 17] = [
     "/etc/alternatives",
-    "/etc/bash.bashrc",
-    "/etc/ca-certificates",
-    "/etc/ca-certificates.conf",
     "/etc/crypto-policies",
-    "/etc/debian_version",
     "/etc/fonts",
-    "/etc/inputrc",
     "/etc/java*",
     "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/locale.alias",
     "/etc/localtime",
-    "/etc/magic",
-    "/etc/magic.mime",
-    "/etc/manpath.config",
     "/etc/maven",
     "/etc/mime.types",
     "/etc/os-release",
@@ -40,13 +30,30 @@ const ETC: [&str; 31] = [
     "/etc/pki/java",
     "/etc/pki/tls/certs",
     "/etc/protocols",
-    "/etc/python*",
     "/etc/services",
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
-    "/etc/terminfo",
-    "/etc/timezone",
 ];
+
+/// What programs read of /sys to size themselves; nothing else of it is shown.
+const SYS: [&str; 5] = [
+    "/sys/devices/system/cpu/online",
+    "/sys/devices/system/cpu/possible",
+    "/sys/devices/system/cpu/present",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+];
+
+/// The files of /sys that are shown and exist here.
+pub fn sys() -> Result<Vec<String>, ProbeError> {
+    let mut found = Vec::new();
+    for path in SYS {
+        if exists(path)? {
+            found.push(path.to_owned());
+        }
+    }
+    Ok(found)
+}
 
 /// The host's program directories, and the symlinks of a merged /usr.
 pub fn programs() -> Result<Vec<ProgramEntry>, ProbeError> {

@@ -131,7 +131,6 @@ fn add(expectation: &mut Expectation, op: &Op) {
         | Op::Tmpfs { .. }
         | Op::Overlay { .. }
         | Op::Proc { .. }
-        | Op::Sysfs { .. }
         | Op::Devpts { .. }
         | Op::Terminal { .. }
         | Op::Mask { .. }
@@ -240,14 +239,6 @@ fn mount(op: &Op) -> Option<ExpectedMount> {
             path, attributes, ..
         } => own(path, "overlay", *attributes),
         Op::Proc { path } => own(path, "proc", kernel),
-        Op::Sysfs { path } => own(
-            path,
-            "sysfs",
-            Attributes {
-                read_only: true,
-                ..kernel
-            },
-        ),
         Op::Devpts { path, .. } => own(
             path,
             "devpts",

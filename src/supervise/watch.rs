@@ -4,7 +4,7 @@ use crate::cgroup::Group;
 use crate::event::sink::Sink;
 use crate::event::{Kind, Sender};
 use crate::sandbox::launch::Running;
-use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, Status};
+use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, SHORT, Status};
 use crate::sandbox::plan::{Op, Plan};
 use crate::supervise::control::{Answer, Ask, Live};
 use crate::supervise::logs::Log;
@@ -114,6 +114,7 @@ enum Token {
     GatewayEnd,
     Signals,
     Listener,
+    ListenerEnd,
     Control,
     Client(usize),
     Pump(usize),
@@ -241,7 +242,14 @@ impl Loop<'_> {
             .zip(&fds)
             .filter(|(_, fd)| !fd.revents().is_empty());
         // Backwards, so that removing one by its index leaves the others in place.
-        Ok(ready.rev().map(|((token, ..), _)| *token).collect())
+        Ok(ready
+            .rev()
+            .map(|((token, ..), fd)| match token {
+                // Nobody is left under the filter: the kernel says so for ever.
+                Token::Listener if fd.revents().contains(PollFlags::HUP) => Token::ListenerEnd,
+                token => *token,
+            })
+            .collect())
     }
 
     fn timeout(&self) -> Option<Timespec> {
@@ -258,6 +266,7 @@ impl Loop<'_> {
             Token::GatewayEnd => self.gateway_ended(),
             Token::Signals => self.forward_signals(),
             Token::Listener => self.answer_call(),
+            Token::ListenerEnd => self.watch.running.listener = None,
             Token::Control => self.accept(),
             Token::Client(index) => self.hear_client(index),
             Token::Pump(index) => {
@@ -272,7 +281,7 @@ impl Loop<'_> {
     // ---- init and gateway -------------------------------------------------
 
     fn hear_init(&mut self) {
-        let mut buffer = vec![0; PACKET];
+        let mut buffer = [0; SHORT];
         let Ok(Some((length, descriptors))) =
             socket::receive(&self.watch.running.init_socket, &mut buffer)
         else {
@@ -470,12 +479,12 @@ impl Loop<'_> {
         let Some(fd) = self.watch.logged.get(index) else {
             return;
         };
-        let mut buffer = [0u8; 64 << 10];
-        match rustix::io::read(fd, &mut buffer) {
+        let mut buffer = Vec::with_capacity(64 << 10);
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut buffer)) {
             Ok(0) => drop(self.watch.logged.swap_remove(index)),
-            Ok(length) => {
+            Ok(_) => {
                 if let Some(log) = &mut self.watch.log {
-                    log.append(buffer.get(..length).unwrap_or_default());
+                    log.append(&buffer);
                 }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}

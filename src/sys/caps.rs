@@ -52,22 +52,18 @@ pub fn set(set: u64) -> Result<(), Errno> {
 
 /// Drops every capability that is not in `keep` from the bounding set.
 ///
-/// Numbers the kernel does not know end the walk (EINVAL of PR_CAPBSET_READ).
+/// The first number the kernel does not know (EINVAL) ends the walk.
 ///
 /// # Errors
-/// The errno of prctl(2).
+/// The errno of prctl(2); EPERM without CAP_SETPCAP.
 pub fn bound(keep: u64) -> Result<(), Errno> {
-    for number in 0..64u64 {
-        // SAFETY: PR_CAPBSET_READ takes one integer.
-        let present = unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) };
-        if present < 0 {
-            return Ok(());
-        }
-        if present == 1 && keep >> number & 1 == 0 {
-            // SAFETY: PR_CAPBSET_DROP takes one integer.
-            check(libc::c_long::from(unsafe {
-                libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0)
-            }))?;
+    for number in (0..64u64).filter(|number| keep >> number & 1 == 0) {
+        // SAFETY: PR_CAPBSET_DROP takes one integer.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) };
+        match check(libc::c_long::from(dropped)) {
+            Ok(_) => {}
+            Err(Errno::INVAL) => return Ok(()),
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())

@@ -109,19 +109,6 @@ pub fn proc(facts: &Facts, deep: &Deep) -> Finding {
     finding.costs("a job cannot have a /proc of its own processes")
 }
 
-/// A fresh sysfs, by the same rule.
-pub fn sys(facts: &Facts, deep: &Deep) -> Finding {
-    const CONTROL: &str = "sys";
-    const COSTS: &str = "a sandbox has no /sys of its own network";
-    if works(deep.fresh_sys) {
-        return ok(CONTROL, "a fresh one can be mounted");
-    }
-    if facts.sys_overmounted {
-        return degraded(CONTROL, covered("/sys", &deep.sys_over_mounts)).costs(COSTS);
-    }
-    degraded(CONTROL, "a fresh one is refused").costs(COSTS)
-}
-
 fn covered(place: &str, over: &[String]) -> String {
     match over {
         [] => format!("{place} is mounted read-only or in parts, as in a container"),

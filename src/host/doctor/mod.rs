@@ -26,8 +26,6 @@ pub struct Deep {
     pub id_maps: Result<(), String>,
     /// A fresh proc in a pid namespace of our own.
     pub fresh_proc: Outcome,
-    /// A fresh sysfs in a network namespace of our own.
-    pub fresh_sys: Outcome,
     /// An overlay with `userxattr` in a user namespace.
     pub overlay: Outcome,
     /// A `user.` attribute on a tmpfs in a user namespace.
@@ -87,7 +85,6 @@ pub fn findings(facts: &Facts, deep: &Deep) -> Vec<Finding> {
         limits::cgroup(facts, deep),
         kernel::overlay(facts, deep),
         kernel::tmpfs_xattr(deep),
-        kernel::sys(facts, deep),
         kernel::modules(deep),
         limits::descriptors(facts),
     ];
@@ -191,7 +188,8 @@ mod tests {
             overlay_userxattr: true,
             tmpfs_user_xattr: true,
             proc_overmounted: false,
-            sys_overmounted: false,
+            sys: vec![],
+            privileged: false,
             maskable: Vec::new(),
             programs: Vec::new(),
             etc: Vec::new(),
@@ -202,7 +200,6 @@ mod tests {
             user_namespace: Outcome::Works,
             id_maps: Ok(()),
             fresh_proc: Outcome::Works,
-            fresh_sys: Outcome::Works,
             overlay: Outcome::Works,
             tmpfs_xattr: Outcome::Works,
             proc_over_mounts: Vec::new(),
@@ -252,7 +249,7 @@ mod tests {
             facts.user_namespaces = UserNamespaces::AppArmor;
             let refused = Outcome::Fails(Errno::ACCESS);
             deep.user_namespace = refused;
-            (deep.fresh_proc, deep.fresh_sys) = (refused, refused);
+            deep.fresh_proc = refused;
             (deep.overlay, deep.tmpfs_xattr) = (refused, refused);
         });
         assert_eq!(

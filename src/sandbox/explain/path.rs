@@ -156,7 +156,6 @@ fn mount_point(op: &Op) -> Option<&str> {
         | Op::Tmpfs { path, .. }
         | Op::Overlay { path, .. }
         | Op::Proc { path }
-        | Op::Sysfs { path }
         | Op::Devpts { path, .. }
         | Op::Mask { path, .. }
         | Op::ReadOnly { path } => Some(path),
@@ -229,11 +228,6 @@ fn found(plan: &Plan, step: &Step, path: &str) -> Found {
         Op::Proc { .. } => Found::new(
             Writable,
             "the sandbox's own /proc; the kernel decides file by file, and shows only processes of the sandbox",
-            Remedy::None,
-        ),
-        Op::Sysfs { .. } => Found::new(
-            ReadOnly,
-            "the kernel's /sys, read-only as a whole",
             Remedy::None,
         ),
         Op::Devpts { .. } => Found::new(

@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 /// Name of the program beside or in ../libexec/cofferdam of our own.
 const NAME: &str = "cofferdam-init";
 
-/// The opened init program. Its child copies it into sealed memory before it runs.
+/// The opened init program.
+///
+/// Where an id of a sandbox could ever write the file, it is copied into sealed
+/// memory before it runs (CVE-2019-5736); root's own file is executed as it is.
 #[derive(Debug)]
 pub struct Program {
     pub(super) file: OwnedFd,
+    pub(super) writable: bool,
 }
 
 impl Program {
@@ -39,9 +43,12 @@ impl Program {
     /// # Errors
     /// [`LaunchError::Program`] when it cannot be opened.
     pub fn open(path: &PathBuf) -> Result<Self, LaunchError> {
-        openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map(|file| Self { file })
-            .map_err(|errno| LaunchError::Program(format!("{}: {errno}", path.display())))
+        let fail = |errno| LaunchError::Program(format!("{}: {errno}", path.display()));
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(CWD, path, flags, Mode::empty()).map_err(fail)?;
+        let stat = rustix::fs::fstat(&file).map_err(fail)?;
+        let writable = stat.st_uid != 0 || stat.st_gid != 0 || stat.st_mode & 0o022 != 0;
+        Ok(Self { file, writable })
     }
 }
 

@@ -43,7 +43,13 @@ type Failed = (&'static str, Errno);
 
 fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
     let during = |call| move |errno| (call, errno);
-    let copy = copy_program(&given.program.file)?;
+    let copy;
+    let program_file = if given.program.writable {
+        copy = copy_program(&given.program.file)?;
+        &copy
+    } else {
+        &given.program.file
+    };
     let [input, output, error] = given.stdio;
     let mut pairs = vec![
         (input.as_raw_fd(), 0),
@@ -57,7 +63,7 @@ fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
     let handed = given.handed.iter().map(AsRawFd::as_raw_fd);
     pairs.extend(handed.zip(fds::SOURCES..));
     let program = fds::SOURCES + given.handed.len() as i32;
-    pairs.push((copy.as_raw_fd(), program));
+    pairs.push((program_file.as_raw_fd(), program));
     place(&pairs).map_err(during("dup"))?;
     crate::sys::process::cloexec_from(program as u32).map_err(during("close_range"))?;
     signal::block_only(&[]).map_err(during("sigprocmask"))?;

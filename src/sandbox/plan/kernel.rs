@@ -85,14 +85,16 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
     }
 }
 
-/// Fresh /proc and /sys, then what of them is hidden or read-only.
+/// A fresh /proc, a few files of /sys, then what of /proc is hidden or read-only.
 pub(super) fn file_systems(draft: &mut Draft<'_>) {
     draft.always(Op::Proc {
         path: "/proc".to_owned(),
     });
-    draft.always(Op::Sysfs {
-        path: "/sys".to_owned(),
-    });
+    // No sysfs at all: programs size themselves by a few files of it, and the
+    // rest tells of the host's hardware (CVE-2020-8694, GHSA-6fw5-f8r9-fgfm).
+    for path in draft.facts.sys.clone() {
+        super::root::bind_host(draft, &path);
+    }
     for entry in draft.facts.maskable.clone() {
         let op = if paths::READ_ONLY
             .iter()

@@ -57,6 +57,19 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the stage needs: all but the rules of the filter, which reach it
+    /// compiled and proven.
+    pub fn without_rules(&self) -> Self {
+        let mut plan = self.clone();
+        for step in &mut plan.steps {
+            if let Op::Seccomp { filter } = &mut step.op {
+                filter.groups.clear();
+                filter.conditional.clear();
+            }
+        }
+        plan
+    }
+
     /// Names of the layer directories it wants below the sandbox's own.
     pub fn layer_names(&self) -> impl Iterator<Item = &str> {
         let index = |upper: &Upper| match upper {
@@ -191,8 +204,6 @@ pub enum Op {
     },
     /// Fresh procfs of the sandbox's pid namespace.
     Proc { path: String },
-    /// Fresh sysfs of N1, read-only.
-    Sysfs { path: String },
     /// Fresh devpts.
     Devpts { path: String, max: u32 },
     /// Terminal of our own on the new devpts, its master passed to the supervisor.

@@ -183,20 +183,15 @@ fn require_host(draft: &mut Draft<'_>) {
                 .with_help("Linux 5.12 or newer is needed; 6.1 and newer are tested"),
         );
     }
-    for (over, name) in [
-        (draft.facts.proc_overmounted, "/proc"),
-        (draft.facts.sys_overmounted, "/sys"),
-    ] {
-        if over {
-            draft.refuse(
-                Diagnostic::error(format!(
-                    "{name} has mounts over it, so the kernel refuses a fresh one in a user namespace"
-                ))
-                .with_help(
-                    "this is usual inside a container: run on the host, or give the container an unmasked /proc and /sys",
-                ),
-            );
-        }
+    if draft.facts.proc_overmounted {
+        draft.refuse(
+            Diagnostic::error(
+                "/proc has mounts over it, so the kernel refuses a fresh one in a user namespace",
+            )
+            .with_help(
+                "this is usual inside a container: run on the host, or give the container an unmasked /proc",
+            ),
+        );
     }
 }
 

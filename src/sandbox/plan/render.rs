@@ -71,7 +71,6 @@ impl Op {
                 format!("overlay of source {source} at {path}, writes to {upper:?}")
             }
             Self::Proc { path } => format!("proc at {path}"),
-            Self::Sysfs { path } => format!("sysfs at {path}, read-only"),
             Self::Devpts { path, max } => format!("devpts at {path}, at most {max} terminals"),
             Self::Terminal { .. } => "terminal of its own".to_owned(),
             Self::Mask { path, .. } => format!("mask {path}"),

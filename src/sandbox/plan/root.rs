@@ -117,7 +117,7 @@ fn programs(draft: &mut Draft<'_>) {
     }
 }
 
-fn bind_host(draft: &mut Draft<'_>, path: &str) {
+pub(super) fn bind_host(draft: &mut Draft<'_>, path: &str) {
     let source = draft.source(Source {
         path: path.to_owned(),
         inode: None,

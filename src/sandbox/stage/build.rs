@@ -4,7 +4,7 @@ use super::mounts::{self, attach, attach_scratch, clone_tree, magic, own, restri
 use super::paths::Below;
 use super::{Context, Failed, lock, say};
 use crate::sandbox::fds;
-use crate::sandbox::message::{JOB, Order, PACKET, Report};
+use crate::sandbox::message::{JOB, Order, Report, SHORT};
 use crate::sandbox::plan::{Attributes, Op, Plan, Rlimit, Root, Upper};
 use crate::sys::process::{self, exit_now};
 use crate::sys::socket;
@@ -125,7 +125,7 @@ fn open_sources(plan: &Plan, handed: Vec<OwnedFd>) -> Result<Vec<Opened>, Failed
 }
 
 fn wait_for_go(supervisor: &OwnedFd) -> Result<(), Failed> {
-    let mut buffer = vec![0; PACKET];
+    let mut buffer = [0; SHORT];
     let Some((length, _)) = socket::receive(supervisor, &mut buffer).during("recvmsg", "order")?
     else {
         exit_now(125);
@@ -184,8 +184,7 @@ impl Build<'_> {
                 let mount = self.overlay(*source, upper, *owner, *attributes)?;
                 attach(&mount, &self.below()?.directories(path)?, path)
             }
-            Op::Proc { path } => self.kernel_file_system("proc", &[], false, path),
-            Op::Sysfs { path } => self.kernel_file_system("sysfs", &[], true, path),
+            Op::Proc { path } => self.proc(path),
             Op::Devpts { path, max } => self.devpts(path, *max),
             Op::Terminal { owner } => self.open_terminal(*owner),
             Op::Mask { path, directory } => self.mask(path, *directory),
@@ -361,19 +360,12 @@ impl Build<'_> {
         mounts::new("overlay", &options, attributes)
     }
 
-    fn kernel_file_system(
-        &self,
-        kind: &'static str,
-        options: &[(&str, Option<&str>)],
-        read_only: bool,
-        path: &str,
-    ) -> Result<(), Failed> {
+    fn proc(&self, path: &str) -> Result<(), Failed> {
         let attributes = Attributes {
-            read_only,
             no_exec: true,
             ..Attributes::default()
         };
-        let mount = mounts::new(kind, options, attributes)?;
+        let mount = mounts::new("proc", &[], attributes)?;
         attach(&mount, &self.below()?.directories(path)?, path)
     }
 

@@ -41,26 +41,21 @@ impl<'a> Below<'a> {
 
     /// Makes `path` and what is missing above it, mode 0755; returns the directory.
     pub(super) fn directories(&self, path: &str) -> Result<OwnedFd, Failed> {
-        let mut done = String::new();
-        let mut directory = self
-            .resolve("/", OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())
-            .during("openat2", "/")?;
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            match mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno).during("mkdirat", path),
-            }
-            done.push('/');
-            done.push_str(name);
-            directory = self
-                .resolve(
-                    &done,
-                    OFlags::PATH | OFlags::DIRECTORY,
-                    ResolveFlags::empty(),
-                )
-                .during("openat2", &done)?;
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        let path = if path.is_empty() { "/" } else { path };
+        match self.resolve(path, directory, ResolveFlags::empty()) {
+            Ok(found) => return Ok(found),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno).during("openat2", path),
         }
-        Ok(directory)
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.directories(above)?;
+        match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).during("mkdirat", path),
+        }
+        self.resolve(path, directory, ResolveFlags::empty())
+            .during("openat2", path)
     }
 
     /// The directory that holds `path`, made if missing, and the last name.
