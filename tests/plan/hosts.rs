@@ -71,12 +71,11 @@ pub fn debian_6_1() -> Facts {
         overlay_userxattr: true,
         tmpfs_user_xattr: false,
         proc_overmounted: false,
-        sys_overmounted: false,
+        sys: vec!["/sys/devices/system/cpu/online".to_owned()],
         maskable: vec![
             entry("/proc/kcore", false),
             entry("/proc/acpi", true),
             entry("/proc/sys", true),
-            entry("/sys/firmware", true),
         ],
         programs: programs(),
         etc: vec![EtcEntry {
@@ -201,7 +200,6 @@ pub fn others() -> impl Iterator<Item = (&'static str, Facts)> {
             "6.1-in-a-container",
             Facts {
                 proc_overmounted: true,
-                sys_overmounted: true,
                 ..debian
             },
         ),

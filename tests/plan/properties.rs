@@ -255,7 +255,6 @@ fn mounts(op: &Op) -> bool {
             | Op::Tmpfs { .. }
             | Op::Overlay { .. }
             | Op::Proc { .. }
-            | Op::Sysfs { .. }
             | Op::Devpts { .. }
             | Op::Terminal { .. }
             | Op::Mask { .. }

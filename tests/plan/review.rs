@@ -419,7 +419,6 @@ fn every_step_says_in_a_few_words_what_it_does() {
         "seal_root",
         "seccomp",
         "symlink",
-        "sysfs",
         "terminal",
         "tmpfs",
     ];
