@@ -260,7 +260,10 @@ impl Loop<'_> {
 
     fn timeout(&self) -> Option<Timespec> {
         let meter = self.watch.meter.as_ref().and_then(Meter::due);
-        let next = [self.deadline, self.kill_at, meter].into_iter().flatten().min()?;
+        let next = [self.deadline, self.kill_at, meter]
+            .into_iter()
+            .flatten()
+            .min()?;
         let left = next.saturating_duration_since(Instant::now());
         // Rounded up: a poll that returns early would spin.
         Timespec::try_from(left + Duration::from_millis(1)).ok()
@@ -435,7 +438,11 @@ impl Loop<'_> {
             self.note(Kind::TimeLimit { seconds });
             self.signal_job(libc::SIGTERM, Sender::Limit);
         }
-        let look = self.watch.meter.as_mut().filter(|meter| meter.due().is_some_and(|at| at <= now));
+        let look = self
+            .watch
+            .meter
+            .as_mut()
+            .filter(|meter| meter.due().is_some_and(|at| at <= now));
         if let Some(meter) = look
             && meter.look().is_err()
         {
