@@ -12,7 +12,7 @@ use crate::supervise::pump::Pump;
 use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
 use crate::supervise::terminal::{self, RawTerminal};
 use crate::supervise::watch::{FORWARDED, Outcome, Watch};
-use crate::supervise::{client, placeholders, sweep};
+use crate::supervise::{client, placeholders, state, sweep};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
@@ -185,6 +185,7 @@ impl Session<'_> {
             Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
         self.note_plan(&mut sink, &plan)?;
         if let Some(wanted) = &state.placeholders {
+            let _locked = state::lock_placeholders(self.places)?;
             placeholders::make(wanted)
                 .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
         }
@@ -496,6 +497,7 @@ impl Session<'_> {
     ) -> Result<Ended, SessionError> {
         let cleaned = undo(
             self.places,
+            &held,
             &state,
             Some(self.plan),
             self.helpers,
@@ -559,6 +561,7 @@ struct Stdio {
 /// What could not be removed.
 pub fn undo(
     places: &Places,
+    held: &Held,
     state: &State,
     plan: Option<&Plan>,
     helpers: Option<(&str, &str)>,
@@ -571,10 +574,7 @@ pub fn undo(
             removed.map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
     }
     if let Some(made) = &state.placeholders {
-        result = result.and(
-            placeholders::remove(made)
-                .map_err(|(path, errno)| SessionError::Placeholder(path, errno)),
-        );
+        result = result.and(remove_placeholders(places, held, state, made));
     }
     if let (true, false, Some(plan)) = (state.layers, keep, plan) {
         let removed = places::open(&places.layers)
@@ -586,6 +586,25 @@ pub fn undo(
         result = result.and(removed);
     }
     result
+}
+
+/// Removes those that nobody else relies on, and then relies on none itself: of
+/// two sandboxes that end at once the second one removes them.
+fn remove_placeholders(
+    places: &Places,
+    held: &Held,
+    state: &State,
+    made: &Placeholders,
+) -> Result<(), SessionError> {
+    let _locked = state::lock_placeholders(places)?;
+    let relied_on = state::relied_on(places, &state.name)?;
+    placeholders::remove(made, &relied_on)
+        .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
+    let without = State {
+        placeholders: None,
+        ..state.clone()
+    };
+    Ok(held.write(&without)?)
 }
 
 /// The placeholder steps of a plan, as state has them.

@@ -429,6 +429,7 @@ impl Loop<'_> {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.kill_all();
+            self.job_ended(Outcome::Exited(Status::Signal(libc::SIGKILL)));
         }
     }
 

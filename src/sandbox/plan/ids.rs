@@ -66,6 +66,13 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
     if need_helpers(draft, mode) {
         return Maps::none();
     }
+    if mode == IdMode::Exclusive && draft.request.slice.is_none() {
+        draft.refuse(
+            Diagnostic::error("ids.mode = \"exclusive\": no slice of subordinate ids was taken")
+                .with_help("use ids.mode = \"subuid\""),
+        );
+        return Maps::none();
+    }
     let writer = if facts.privileged {
         MapWriter::Launcher
     } else if mode == IdMode::Caller {
