@@ -285,6 +285,9 @@ impl Session<'_> {
     fn records(&self) -> Result<(OwnedFd, Vec<u8>), SessionError> {
         let all = places::open(&self.places.records)
             .map_err(|error| SessionError::State(StateError::Places(error)))?;
+        // Others make room as well, and what one removes the other would look for.
+        rustix::fs::flock(&all, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(system("lock records"))?;
         sweep::remove_tree(&all, &self.plan.name).map_err(system("remove older records"))?;
         make_room(&all, self.places).map_err(system("remove old records"))?;
         let records =
