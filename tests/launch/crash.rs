@@ -1,6 +1,6 @@
 //! kill -9 of supervisor, gateway and init at any moment: nothing is left once the next command has run.
 
-use crate::site::{Site, code, finish, sandboxed, signal, start, stdout, text, until};
+use crate::site::{Site, code, finish, leaks, sandboxed, signal, start, stdout, text, until};
 use crate::support::census::Census;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
@@ -39,9 +39,7 @@ fn leaves_nothing(site: &Site, work: impl FnOnce()) {
     until("no process", || {
         sandboxed(&site.account).is_empty().then_some(())
     });
-    let mut left = before.leaks(&census());
-    left.retain(|line| !line.starts_with("process") && !line.starts_with("namespace"));
-    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(leaks(&before, &census(), "job"), Vec::<String>::new());
     assert_eq!(site.left(), Vec::<String>::new());
 }
 
