@@ -3,20 +3,24 @@
 //! A launcher must be one thread, so each case runs in a process of its own:
 //! this program again, with the case's name in the environment.
 
+use cofferdam::cli::context::maskable;
 use cofferdam::cli::posture::{PostureArgs, Target, run};
-use cofferdam::host::facts::{Cgroup, Facts};
+use cofferdam::confine::idmap::IMAGE_IDS;
+use cofferdam::host::facts::{Caller, Cgroup, Facts, IdRange};
 use cofferdam::host::probe::{ProbeRequest, probe};
 use cofferdam::linux::capability::Capability;
-use cofferdam::linux::paths;
 use cofferdam::policy::{Access, Policy};
 use cofferdam::posture::observation::{Class, Role};
 use cofferdam::posture::{Difference, differences, observe};
-use cofferdam::sandbox::launch::{Launch, Program, Running, launch};
+use cofferdam::sandbox::launch::{Keeper, Launch, Program, Running, launch, privileged};
 use cofferdam::sandbox::plan::{Op, Plan, plan};
 use cofferdam::sandbox::request::{HostObject, Protected, Request, Workspace};
 use cofferdam::source::origin::Origin;
 use cofferdam::sys::process::reap;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -103,67 +107,165 @@ fn request(argv: &[&str]) -> Request {
         rootfs: None,
         workspace: None,
         mounts: vec![],
-        tmpfs: vec![],
         environment: vec![],
         workdir: None,
         user: None,
         hostname: None,
-        terminal: false,
+        terminal: [false; 3],
         pid1: false,
         layers: None,
         keep: false,
+        masked: std::collections::BTreeMap::new(),
         slice: None,
     }
 }
 
+/// A sandbox, and who holds it: this process, or a supervisor that root started.
 struct Sandbox {
     plan: Plan,
-    running: Running,
+    gateway: i32,
+    init: i32,
+    held: Held,
+}
+
+enum Held {
+    Own(Running),
+    /// Ends when the stream is shut down.
+    Supervised(UnixStream, std::thread::JoinHandle<()>),
+}
+
+/// This host; by root, with the first id of root's range as the caller, as `run` does.
+fn facts() -> Facts {
+    let mut facts = probe(&ProbeRequest {
+        maskable: &maskable(),
+        ..ProbeRequest::default()
+    })
+    .unwrap();
+    // Not what is tested here, and made by other rooms.
+    facts.cgroup = Cgroup::None {
+        why: "not asked for".to_owned(),
+    };
+    if facts.privileged {
+        let rest = |range: IdRange| IdRange {
+            start: range.start + 1,
+            count: range.count.saturating_sub(1).min(IMAGE_IDS + 1),
+        };
+        let (uids, gids) = (
+            facts.subordinate.uids.unwrap(),
+            facts.subordinate.gids.unwrap(),
+        );
+        facts.subordinate.uids = Some(rest(uids));
+        facts.subordinate.gids = Some(rest(gids));
+        facts.caller = Caller {
+            uid: uids.start,
+            gid: gids.start,
+            name: None,
+            passwd_gid: None,
+            home: None,
+            supplementary_groups: false,
+        };
+    }
+    facts
+}
+
+fn launched(
+    plan: &Plan,
+    keeper: Keeper<'_>,
+    handed: &[OwnedFd],
+    stdio: impl Fn() -> OwnedFd,
+) -> Running {
+    let program = Program::open(&env!("CARGO_BIN_EXE_cofferdam-init").into()).unwrap();
+    launch(Launch {
+        plan,
+        program: &program,
+        stdio: [stdio(), stdio(), stdio()],
+        cgroup: None,
+        keeper,
+        handed,
+    })
+    .unwrap()
+}
+
+fn stop(running: Running) {
+    let Running {
+        gateway,
+        init,
+        gateway_socket,
+        init_socket,
+        ..
+    } = running;
+    drop((gateway_socket, init_socket));
+    reap(&init.pidfd).unwrap();
+    reap(&gateway.pidfd).unwrap();
+}
+
+/// Root's way: a supervisor without root's rights, served from a thread of its own.
+fn supervised(plan: Plan, stdio: fn() -> OwnedFd) -> Sandbox {
+    let (mine, theirs) = UnixStream::pair().unwrap();
+    let copy = plan.clone();
+    let thread = std::thread::spawn(move || {
+        let handed = privileged::open_sources(&copy).unwrap();
+        let work = |launcher: &OwnedFd| {
+            let running = launched(&copy, Keeper::Launcher(launcher), &handed, stdio);
+            for pid in [running.gateway.pid, running.init.pid] {
+                (&theirs).write_all(&pid.to_ne_bytes()).unwrap();
+            }
+            // Returns when the test has shut its end down.
+            (&theirs).read_to_end(&mut Vec::new()).unwrap();
+            stop(running);
+            b"ended".to_vec()
+        };
+        privileged::as_unprivileged(&copy, None, work).unwrap();
+    });
+    let mut pid = || {
+        let mut bytes = [0; 4];
+        (&mine).read_exact(&mut bytes).unwrap();
+        i32::from_ne_bytes(bytes)
+    };
+    let (gateway, init) = (pid(), pid());
+    Sandbox {
+        plan,
+        gateway,
+        init,
+        held: Held::Supervised(mine, thread),
+    }
 }
 
 impl Sandbox {
-    fn start(argv: &[&str], stdio: impl Fn() -> OwnedFd) -> Self {
+    fn start(argv: &[&str], stdio: fn() -> OwnedFd) -> Self {
         Self::of(&request(argv), stdio)
     }
 
-    fn of(request: &Request, stdio: impl Fn() -> OwnedFd) -> Self {
+    fn of(request: &Request, stdio: fn() -> OwnedFd) -> Self {
         let policy = Policy::preset("untrusted").unwrap();
-        let mut facts: Facts = probe(&ProbeRequest {
-            maskable: paths::MASKABLE,
-            ..ProbeRequest::default()
-        })
-        .unwrap();
-        // Not what is tested here, and made by other rooms.
-        facts.cgroup = Cgroup::None {
-            why: "not asked for".to_owned(),
-        };
+        let facts = facts();
         let plan = plan(&policy, request, &facts).unwrap();
-        let program = Program::open(&env!("CARGO_BIN_EXE_cofferdam-init").into()).unwrap();
+        if facts.privileged {
+            return supervised(plan, stdio);
+        }
         let helpers = facts
             .subordinate
             .newuidmap
             .as_deref()
             .zip(facts.subordinate.newgidmap.as_deref());
-        let running = launch(Launch {
-            plan: &plan,
-            program: &program,
-            stdio: [stdio(), stdio(), stdio()],
-            cgroup: &facts.cgroup,
-            helpers,
-        })
-        .unwrap();
-        Self { plan, running }
+        let running = launched(&plan, Keeper::Own { helpers }, &[], stdio);
+        Self {
+            plan,
+            gateway: running.gateway.pid,
+            init: running.init.pid,
+            held: Held::Own(running),
+        }
     }
 
     fn observe(&self) -> cofferdam::posture::observation::Observation {
-        observe(self.running.gateway.pid, self.running.init.pid).unwrap()
+        observe(self.gateway, self.init).unwrap()
     }
 
     /// What `cofferdam posture` exits with.
     fn command(&self, json: bool) -> u8 {
         let target = Target {
-            gateway_pid: self.running.gateway.pid,
-            init_pid: self.running.init.pid,
+            gateway_pid: self.gateway,
+            init_pid: self.init,
             plan: self.plan.clone(),
         };
         run(
@@ -198,16 +300,13 @@ impl Sandbox {
     }
 
     fn end(self) {
-        let Running {
-            gateway,
-            init,
-            gateway_socket,
-            init_socket,
-            ..
-        } = self.running;
-        drop((gateway_socket, init_socket));
-        reap(&init.pidfd).unwrap();
-        reap(&gateway.pidfd).unwrap();
+        match self.held {
+            Held::Own(running) => stop(running),
+            Held::Supervised(stream, thread) => {
+                stream.shutdown(Shutdown::Both).unwrap();
+                thread.join().unwrap();
+            }
+        }
         println!("case done");
     }
 }
@@ -287,7 +386,7 @@ fn a_terminal_and_a_workspace_are_as_planned() {
     };
     let request = Request {
         workspace: Some(workspace),
-        terminal: true,
+        terminal: [true; 3],
         ..request(&["sleep", "60"])
     };
     let sandbox = Sandbox::of(&request, null);
@@ -526,11 +625,11 @@ fn what_is_no_sandbox_is_an_error() {
     let own = rustix::process::getpid().as_raw_pid();
     assert!(observe(own, own).is_err(), "our own user namespace");
     let sandbox = Sandbox::start(&["sleep", "60"], null);
-    let error = observe(sandbox.running.gateway.pid, own).unwrap_err();
+    let error = observe(sandbox.gateway, own).unwrap_err();
     assert!(
         error.to_string().contains("not init of this sandbox"),
         "{error}"
     );
-    assert!(observe(i32::MAX, sandbox.running.init.pid).is_err());
+    assert!(observe(i32::MAX, sandbox.init).is_err());
     sandbox.end();
 }

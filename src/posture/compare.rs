@@ -564,6 +564,7 @@ mod tests {
                 uid: 1002,
                 gid: 1002,
                 pid1: false,
+                terminal: [false; 3],
             },
             controls: vec![],
             warnings: vec![],

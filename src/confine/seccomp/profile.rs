@@ -120,6 +120,9 @@ pub const ALLOWED: &[Allowed] = &[
         getsockname, getpeername, setsockopt, getsockopt,
         sendto, recvfrom, sendmsg, recvmsg, sendmmsg, recvmmsg,
     ]),
+    allow(Strict, "init starts commands under this same filter: their ids, and no capability left", &[
+        capset, setresuid, setresgid, setgroups,
+    ]),
     allow(Strict, "confines itself further", &[
         seccomp, landlock_create_ruleset, landlock_add_rule, landlock_restrict_self,
     ]),
@@ -131,9 +134,8 @@ pub const ALLOWED: &[Allowed] = &[
         setxattr, lsetxattr, fsetxattr, setxattrat,
         removexattr, lremovexattr, fremovexattr, removexattrat,
     ]),
-    allow(Job, "changes ids and capabilities within what its user namespace maps", &[
-        setuid, setgid, setreuid, setregid, setresuid, setresgid, setfsuid, setfsgid,
-        setgroups, capset,
+    allow(Job, "changes ids within what its user namespace maps", &[
+        setuid, setgid, setreuid, setregid, setfsuid, setfsgid,
     ]),
     allow(Job, "databases and language runtimes: locked memory, NUMA placement, residency", &[
         mlock, mlock2, mlockall, munlock, munlockall, mincore,

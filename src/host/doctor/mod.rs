@@ -158,6 +158,7 @@ mod tests {
             kernel: (6, 1),
             release: "6.1.0-38-amd64".into(),
             machine: "x86_64".into(),
+            privileged: false,
             caller: Caller {
                 uid: 1000,
                 gid: 1000,

@@ -25,7 +25,7 @@ fn source(path: &str) -> Source {
         character: None,
         follow: false,
         handed: false,
-        map_root: false,
+        owners: Vec::new(),
     }
 }
 
