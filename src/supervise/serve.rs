@@ -707,10 +707,10 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     let mut records = Vec::new();
     for entry in rustix::fs::Dir::read_from(all)? {
         let entry = entry?;
-        if let Ok(name) = entry.file_name().to_str() {
-            if !name.starts_with('.') {
-                records.push(name.to_owned());
-            }
+        if let Ok(name) = entry.file_name().to_str()
+            && !name.starts_with('.')
+        {
+            records.push(name.to_owned());
         }
     }
     if records.len() < RECORDS {
