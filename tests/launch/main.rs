@@ -23,6 +23,7 @@ mod limits;
 mod mounts;
 mod protected;
 mod refusals;
+mod root;
 mod rootfs;
 mod site;
 mod streams;
