@@ -115,6 +115,7 @@ fn request(argv: &[&str]) -> Request {
         pid1: false,
         layers: None,
         keep: false,
+        masked: std::collections::BTreeMap::new(),
         slice: None,
     }
 }

@@ -228,7 +228,6 @@ fn diff(before: &str, after: &str, found: &[Loosening], as_json: bool) -> Outcom
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use clap::Parser;

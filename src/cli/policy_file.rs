@@ -184,7 +184,6 @@ fn read_bounded(path: &str) -> Result<Vec<u8>, String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use std::path::PathBuf;

@@ -12,6 +12,7 @@ use crate::source::origin::Origin;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The request for a sandbox under a policy.
@@ -52,7 +53,9 @@ pub fn request(
             origin: grant.origin.clone(),
         });
     }
+    let masked = masked(policy, context, rootfs.as_ref(), workspace.as_ref(), &mounts)?;
     Ok(Request {
+        masked,
         layers: context
             .places
             .layers
@@ -73,6 +76,60 @@ pub fn request(
         keep: args.keep,
         slice: None,
     })
+}
+
+/// Which of the policy's masked paths exist inside, and whether they are directories.
+fn masked(
+    policy: &Policy,
+    context: &Context,
+    rootfs: Option<&HostObject>,
+    workspace: Option<&Workspace>,
+    mounts: &[Mount],
+) -> Result<BTreeMap<String, bool>, Diagnostic> {
+    let mut shown: Vec<(&str, &str)> = mounts
+        .iter()
+        .map(|mount| (mount.target.as_str(), mount.object.path.as_str()))
+        .chain(workspace.map(|workspace| (&*workspace.inside, &*workspace.object.path)))
+        .collect();
+    // The longest place inside that holds a path is the one that shows it.
+    shown.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.len()));
+    shown.extend([("/proc", "/proc"), ("/sys", "/sys")]);
+    match rootfs {
+        Some(rootfs) => shown.push(("", &rootfs.path)),
+        None => {
+            let programs = context.facts.programs.iter().map(|entry| &*entry.path);
+            let etc = context.facts.etc.iter().map(|entry| &*entry.path);
+            shown.extend(programs.chain(etc).map(|path| (path, path)));
+        }
+    }
+    let mut found = BTreeMap::new();
+    for path in &policy.filesystem.masked {
+        let place = shown.iter().find_map(|(inside, host)| {
+            let rest = path.value.strip_prefix(inside)?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{host}{rest}"))
+        });
+        let Some(place) = place else { continue };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match openat2(CWD, place.as_str(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).map_err(|errno| {
+                    Diagnostic::error(format!("filesystem.masked: {place}: {errno}"))
+                })?;
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                found.insert(path.value.clone(), kind == FileType::Directory);
+            }
+            // Nothing that could be masked; the plan says so.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(errno) => {
+                return Err(Diagnostic::error(format!(
+                    "filesystem.masked: {place} ({}): {errno}",
+                    path.origin
+                ))
+                .with_help("what the caller cannot look at cannot be masked either"));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The caller's variables that the policy passes. One that is no UTF-8 is not passed.

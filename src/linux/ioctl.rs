@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn requests_agree_with_the_c_library() {
-        let same = |request: u64, number: libc::Ioctl| assert_eq!(request, number as u64);
+        let same = |request: u64, number: libc::Ioctl| assert_eq!(request, number);
         same(TIOCSTI, libc::TIOCSTI);
         same(TIOCLINUX, libc::TIOCLINUX);
         same(TIOCCONS, libc::TIOCCONS);
@@ -82,7 +82,7 @@ mod tests {
         assert!(
             requests
                 .iter()
-                .all(|&request| TERMINAL_AND_QUEUE.contains(&(request as u64)))
+                .all(|request| TERMINAL_AND_QUEUE.contains(request))
         );
     }
 }

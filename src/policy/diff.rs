@@ -361,7 +361,6 @@ fn relaxing(key: &str) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::policy::expand::Expansion;

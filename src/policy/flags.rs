@@ -207,7 +207,6 @@ pub fn variables(file: &Source) -> Result<Vec<(String, String)>, Vec<Diagnostic>
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

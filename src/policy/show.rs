@@ -126,7 +126,6 @@ fn key_to_json(key: &Key, held: &[&Entry<'_>]) -> Json {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::policy::expand::Expansion;

@@ -307,7 +307,6 @@ pub fn sentence(text: &str) -> Result<String, TextError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

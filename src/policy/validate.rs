@@ -401,7 +401,6 @@ fn degrade(raw: &RawPolicy) -> BTreeMap<Control, Origin> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::policy::forbidden::{HostDirectories, roots};

@@ -85,7 +85,6 @@ impl From<MountAccess> for Access {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

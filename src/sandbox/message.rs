@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// Longest packet in bytes; the kernel's default socket buffer holds it.
 pub const PACKET: usize = 160 * 1024;
 
+/// Longest report, and longest order that carries no command.
+pub const SHORT: usize = 4096;
+
 /// The job's own process in [`Order::Signal`] and [`Report::Exited`].
 pub const JOB: u32 = 0;
 

@@ -3,6 +3,7 @@
 use crate::policy::Access;
 use crate::source::origin::Origin;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One sandbox as asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub struct Request {
     pub layers: Option<String>,
     /// Keep what the job wrote into a copied workspace.
     pub keep: bool,
+    /// Of the policy's masked paths those that exist inside, and whether they are directories.
+    pub masked: BTreeMap<String, bool>,
     /// Slice of the caller's subordinate ids when `ids.mode = "exclusive"`.
     pub slice: Option<crate::host::facts::IdRange>,
 }

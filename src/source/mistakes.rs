@@ -43,7 +43,6 @@ impl Mistakes {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::source::text::Source;

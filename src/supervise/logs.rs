@@ -41,10 +41,8 @@ impl Log {
         let fits = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
-        let kept = match rustix::io::write(&self.file, bytes.get(..fits).unwrap_or_default()) {
-            Ok(written) => written,
-            Err(_) => 0,
-        };
+        let bytes_that_fit = bytes.get(..fits).unwrap_or_default();
+        let kept = rustix::io::write(&self.file, bytes_that_fit).unwrap_or(0);
         self.left = self.left.saturating_sub(kept as u64);
         self.dropped += (bytes.len() - kept) as u64;
     }

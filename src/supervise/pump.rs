@@ -92,13 +92,11 @@ impl Pump {
         let Some(from) = &self.from else {
             return Ok(());
         };
-        let mut buffer = [0u8; CHUNK];
-        let length = rustix::io::read(from, &mut buffer[..self.chunk])?;
+        // The buffer grows only when there is something to copy.
+        self.pending.reserve(self.chunk);
+        let length = rustix::io::read(from, rustix::buffer::spare_capacity(&mut self.pending))?;
         if length == 0 {
             self.close();
-        } else {
-            self.pending
-                .extend_from_slice(buffer.get(..length).unwrap_or_default());
         }
         Ok(())
     }

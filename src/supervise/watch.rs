@@ -4,7 +4,7 @@ use crate::cgroup::Group;
 use crate::event::sink::Sink;
 use crate::event::{Kind, Sender};
 use crate::sandbox::launch::Running;
-use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, Status};
+use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, SHORT, Status};
 use crate::sandbox::plan::{Op, Plan};
 use crate::supervise::control::{Answer, Ask, Live};
 use crate::supervise::logs::Log;
@@ -281,7 +281,7 @@ impl Loop<'_> {
     // ---- init and gateway -------------------------------------------------
 
     fn hear_init(&mut self) {
-        let mut buffer = vec![0; PACKET];
+        let mut buffer = [0; SHORT];
         let Ok(Some((length, descriptors))) =
             socket::receive(&self.watch.running.init_socket, &mut buffer)
         else {
@@ -479,12 +479,12 @@ impl Loop<'_> {
         let Some(fd) = self.watch.logged.get(index) else {
             return;
         };
-        let mut buffer = [0u8; 64 << 10];
-        match rustix::io::read(fd, &mut buffer) {
+        let mut buffer = Vec::with_capacity(64 << 10);
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut buffer)) {
             Ok(0) => drop(self.watch.logged.swap_remove(index)),
-            Ok(length) => {
+            Ok(_) => {
                 if let Some(log) = &mut self.watch.log {
-                    log.append(buffer.get(..length).unwrap_or_default());
+                    log.append(&buffer);
                 }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}

@@ -1,5 +1,6 @@
 //! [sys] execve(2) and execveat(2) with strings that are already C strings.
 
+use super::process::last_error;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -19,8 +20,7 @@ pub fn execve(path: &CStr, argv: &[CString], environment: &[CString]) -> Errno {
     let environment = pointers(environment);
     // SAFETY: both arrays end in NULL and point into CStrings that live until the call returns.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
-    // SAFETY: __errno_location is always valid for the calling thread.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+    last_error()
 }
 
 /// Replaces this process by the open file `file`; returns only when that failed.
@@ -39,6 +39,5 @@ pub fn fexecve(file: BorrowedFd<'_>, argv: &[CString], environment: &[CString]) 
             libc::AT_EMPTY_PATH,
         )
     };
-    // SAFETY: __errno_location is always valid for the calling thread.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+    last_error()
 }

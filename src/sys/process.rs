@@ -6,13 +6,15 @@ use rustix::io::Errno;
 /// Turns a libc-style return value into a result.
 pub(super) fn check(value: libc::c_long) -> Result<libc::c_long, Errno> {
     if value < 0 {
-        // SAFETY: __errno_location is always valid for the calling thread.
-        Err(Errno::from_raw_os_error(unsafe {
-            *libc::__errno_location()
-        }))
+        Err(last_error())
     } else {
         Ok(value)
     }
+}
+
+/// The calling thread's errno; only of use right after a call that failed.
+pub(super) fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Which side of a clone this is.
@@ -263,7 +265,9 @@ fn wait_pidfd(pidfd: &OwnedFd, flags: i32) -> Result<Option<Ended>, Errno> {
         )
     }))?;
     // SAFETY: waitid of an ended child fills the SIGCHLD members; of none it leaves zeroes.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
     Ok((pid != 0).then_some((info.si_code == libc::CLD_EXITED, status)))
 }
 

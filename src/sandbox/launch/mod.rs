@@ -13,7 +13,7 @@ use crate::cgroup::Group;
 use crate::confine::seccomp::{self, check, compile, preset};
 use crate::linux::syscall::Arch;
 use crate::sandbox::filters::Filters;
-use crate::sandbox::message::{JOB, Order, PACKET, Report};
+use crate::sandbox::message::{JOB, Order, Report, SHORT};
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::process::Child;
 use crate::sys::socket;
@@ -78,7 +78,8 @@ pub struct Running {
 pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
     let plan = launch.plan;
     let filters = files::sealed("filters", &compile(plan)?.encode())?;
-    let text = serde_json::to_vec(plan).map_err(|error| LaunchError::Encode(error.to_string()))?;
+    let text = serde_json::to_vec(&plan.without_rules())
+        .map_err(|error| LaunchError::Encode(error.to_string()))?;
     let plan_file = files::sealed("plan", &text)?;
     let (gateway_socket, gateway_end) = pair()?;
     let (init_socket, init_end) = pair()?;
@@ -216,7 +217,7 @@ fn compile(plan: &Plan) -> Result<Filters, LaunchError> {
 /// The next report on a socket, or why there is none.
 fn hear(socket: &OwnedFd, deadline: Instant) -> Result<(Report, Vec<OwnedFd>), LaunchError> {
     wait_readable(&[socket], deadline)?;
-    let mut buffer = vec![0; PACKET];
+    let mut buffer = [0; SHORT];
     match socket::receive(socket, &mut buffer) {
         Ok(Some((length, descriptors))) => {
             let bytes = buffer.get(..length).unwrap_or_default();

@@ -3,7 +3,7 @@
 use super::ids::Maps;
 use super::order::Draft;
 use super::{Exec, root};
-use crate::confine::idmap;
+use crate::confine::idmap::{self, Extent};
 use crate::source::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) -> Exec {
         Some(user) => (user.uid, user.gid),
         None => (maps.user, maps.group),
     };
-    if idmap::to_parent(&maps.job_uids, uid).is_none()
-        || idmap::to_parent(&maps.job_gids, gid).is_none()
-    {
+    // Without maps there is a refusal already.
+    let known = |map: &[Extent], id| map.is_empty() || idmap::to_parent(map, id).is_some();
+    if !known(&maps.job_uids, uid) || !known(&maps.job_gids, gid) {
         draft.refuse(
             Diagnostic::error(format!("--user {uid}:{gid}: no such id in this sandbox")).with_help(
                 format!("the ids inside are {}", idmap::describe(&maps.job_uids)),
@@ -26,7 +26,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) -> Exec {
     }
     Exec {
         argv: draft.request.argv.clone(),
-        environment: environment(draft),
+        environment: environment(draft, uid),
         directory: directory(draft),
         uid,
         gid,
@@ -37,11 +37,12 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) -> Exec {
 
 /// The sandbox's own HOME and PATH, then what is passed, then what is set.
 /// HOME of the caller names a directory that does not exist inside.
-fn environment(draft: &Draft<'_>) -> BTreeMap<String, String> {
-    let home = if draft.request.rootfs.is_some() {
-        "/root"
-    } else {
-        root::HOME
+fn environment(draft: &Draft<'_>, uid: u32) -> BTreeMap<String, String> {
+    let home = match (&draft.request.rootfs, uid) {
+        (None, _) => root::HOME,
+        (Some(_), 0) => "/root",
+        // Only the image's own passwd would know.
+        (Some(_), _) => "/",
     };
     let mut environment = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),

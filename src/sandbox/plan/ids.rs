@@ -24,13 +24,12 @@ pub(super) struct Maps {
     pub(super) single: bool,
 }
 
-/// The workspace is one the job writes to, whether or not it reaches the host.
-pub(super) fn writes_workspace(draft: &Draft<'_>) -> bool {
-    draft
-        .request
-        .workspace
-        .as_ref()
-        .is_some_and(|workspace| matches!(workspace.access, Access::Rw | Access::Copy))
+/// The workspace is one the job writes to, whether or not it reaches the host:
+/// its files are the caller's. An exclusive slice shares no id with them, so it
+/// has a copy only as far as others may read it.
+fn writes_workspace(draft: &Draft<'_>, mode: IdMode) -> bool {
+    let access = draft.request.workspace.as_ref().map(|w| w.access);
+    access == Some(Access::Rw) || access == Some(Access::Copy) && mode != IdMode::Exclusive
 }
 
 pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
@@ -40,12 +39,27 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
     let case = idmap::Case {
         mode,
         host_view: draft.request.rootfs.is_none(),
-        writable_workspace: writes_workspace(draft) || rw_mount,
+        writable_workspace: writes_workspace(draft, mode) || rw_mount,
         workspace_uid: draft.policy.ids.workspace_uid.value,
     };
+    let slice = draft.request.slice;
+    if mode == IdMode::Exclusive && slice.is_none() {
+        draft.refuse(
+            Diagnostic::error(format!(
+                "ids.mode = \"exclusive\" ({}): no slice of ids was taken for this sandbox",
+                draft.policy.ids.mode.origin
+            ))
+            .with_help("use ids.mode = \"subuid\""),
+        );
+        return Maps::none();
+    }
     let account = |own, range| idmap::Account {
         own,
-        subordinate: draft.request.slice.or(range),
+        subordinate: if mode == IdMode::Exclusive {
+            slice
+        } else {
+            range
+        },
     };
     let uid = account(facts.caller.uid, facts.subordinate.uids);
     let gid = account(facts.caller.gid, facts.subordinate.gids);

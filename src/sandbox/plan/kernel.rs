@@ -68,10 +68,9 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
         max: TERMINALS,
     });
     let size = draft.policy.filesystem.tmp.value;
-    let share = super::limits::tmpfs_share(draft, size);
     draft.always(Op::Tmpfs {
         path: "/dev/shm".to_owned(),
-        size: share.of(size),
+        size,
         mode: 0o1777,
         owner: maps.owner,
         attributes: directory,

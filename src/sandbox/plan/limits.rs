@@ -1,10 +1,11 @@
 //! [pure] Resource limits: what a cgroup does, what the user namespace does, what is left weaker.
 
 use super::order::Draft;
-use super::{CgroupLimits, Op, Rlimit};
+use super::{CgroupLimits, Op, Rlimit, Root, Upper};
 use crate::host::facts::{Cgroup, Facts};
-use crate::policy::{Control, Policy};
+use crate::policy::{Access, Control, Policy, RootfsMode};
 use crate::sandbox::request::Request;
+use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
 use std::collections::BTreeMap;
 
@@ -110,6 +111,11 @@ fn cpu(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u32> {
         draft.control("cpus", requested, "cpu cgroup".to_owned(), &limit.origin);
         return Some(milli);
     }
+    if u64::from(milli) >= u64::from(draft.facts.cpus) * 1000 {
+        let actual = format!("this host has no more than {} CPUs", draft.facts.cpus);
+        draft.control("cpus", requested, actual, &limit.origin);
+        return None;
+    }
     if let Some(cpus) = affinity(milli, draft.facts.cpus) {
         let first = spread(&draft.request.name, draft.facts.cpus);
         draft.step(Op::Affinity { first, cpus }, limit.origin.clone());
@@ -213,51 +219,80 @@ fn time_and_disk(draft: &mut Draft<'_>) {
     }
 }
 
-/// The disk limit counts only where a layer is kept on disk.
+/// The disk limit counts only where a layer that the job can write is kept on disk.
 pub(super) fn disk(policy: &Policy, request: &Request, facts: &Facts) -> Option<u64> {
+    let on_disk = |keep: bool| !facts.tmpfs_user_xattr || keep;
     let copies = request
         .workspace
         .as_ref()
-        .is_some_and(|workspace| workspace.access == crate::policy::Access::Copy);
-    let layered = request.rootfs.is_some() || copies;
-    let on_disk = layered && (!facts.tmpfs_user_xattr || request.keep);
-    if on_disk {
+        .is_some_and(|workspace| workspace.access == Access::Copy);
+    let writes_root =
+        request.rootfs.is_some() && policy.filesystem.rootfs.value == RootfsMode::Overlay;
+    let limited = (copies && on_disk(request.keep)) || (writes_root && on_disk(false));
+    if limited {
         policy.resources.disk.value
     } else {
         None
     }
 }
 
-/// By how much tmpfs sizes shrink so that all together stay within a memory
-/// limit that no cgroup enforces.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
-    limit: u64,
-    sum: u64,
-}
+/// Least size of a tmpfs: to the kernel 0 is no limit at all (tmpfs(5)).
+const PAGE: u64 = 4096;
 
-impl Share {
-    /// The size that a tmpfs of this wish gets, never less than a page.
-    pub(super) fn of(self, wish: u64) -> u64 {
-        if self.sum <= self.limit {
-            return wish;
-        }
-        let share = u128::from(wish) * u128::from(self.limit) / u128::from(self.sum.max(1));
-        u64::try_from(share).unwrap_or(u64::MAX).max(4096)
+/// Sizes of all tmpfs shrink alike until they are together within a memory limit
+/// that no cgroup enforces.
+pub(super) fn fit_tmpfs(draft: &mut Draft<'_>) {
+    let limit = draft.policy.resources.memory.clone();
+    let by_cgroup = draft.memory_by_cgroup();
+    let mut sizes: Vec<&mut u64> = draft
+        .steps
+        .iter_mut()
+        .filter_map(|step| tmpfs_size(&mut step.op))
+        .collect();
+    for size in &mut sizes {
+        **size = (**size).max(PAGE);
+    }
+    let Some(limit_bytes) = limit.value.filter(|_| !by_cgroup) else {
+        return;
+    };
+    let wished: u128 = sizes.iter().map(|size| u128::from(**size)).sum();
+    if wished <= u128::from(limit_bytes) {
+        return;
+    }
+    let count = sizes.len();
+    let Some(rest) = limit_bytes.checked_sub(count as u64 * PAGE) else {
+        draft.refuse(
+            Diagnostic::error(format!(
+                "memory {limit_bytes} bytes ({}) cannot hold {count} file systems in memory",
+                limit.origin
+            ))
+            .with_help("raise the memory limit or use fewer --tmpfs"),
+        );
+        return;
+    };
+    for size in sizes {
+        let share = u128::from(*size) * u128::from(rest) / wished;
+        // At most `rest`, so it always fits.
+        *size = PAGE + u64::try_from(share).unwrap_or(0) / PAGE * PAGE;
     }
 }
 
-/// Shares for a group of tmpfs whose wishes add up to `sum`. Every group
-/// (private directories, layers, shm) gets a quarter of the limit.
-pub(super) fn tmpfs_share(draft: &Draft<'_>, sum: u64) -> Share {
-    match draft.policy.resources.memory.value {
-        Some(limit) if !draft.memory_by_cgroup() => Share {
-            limit: limit / 4,
-            sum,
-        },
-        _ => Share {
-            limit: u64::MAX,
-            sum,
-        },
+/// The size of the tmpfs that a step makes, if it makes one.
+fn tmpfs_size(op: &mut Op) -> Option<&mut u64> {
+    match op {
+        Op::Tmpfs { size, .. }
+        | Op::Root {
+            root:
+                Root::Tmpfs { size }
+                | Root::Overlay {
+                    upper: Upper::Tmpfs { size },
+                    ..
+                },
+        }
+        | Op::Overlay {
+            upper: Upper::Tmpfs { size },
+            ..
+        } => Some(size),
+        _ => None,
     }
 }

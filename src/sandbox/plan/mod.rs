@@ -10,6 +10,7 @@ mod kernel;
 mod limits;
 mod lock;
 mod order;
+mod places;
 mod render;
 mod root;
 mod workspace;
@@ -56,6 +57,19 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the stage needs: all but the rules of the filter, which reach it
+    /// compiled and proven.
+    pub fn without_rules(&self) -> Self {
+        let mut plan = self.clone();
+        for step in &mut plan.steps {
+            if let Op::Seccomp { filter } = &mut step.op {
+                filter.groups.clear();
+                filter.conditional.clear();
+            }
+        }
+        plan
+    }
+
     /// Names of the layer directories it wants below the sandbox's own.
     pub fn layer_names(&self) -> impl Iterator<Item = &str> {
         let index = |upper: &Upper| match upper {
@@ -125,6 +139,10 @@ pub struct Step {
 /// One kernel effect. Paths are absolute inside the new root; `owner` is an id of U0, used as uid and gid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(
+    missing_docs,
+    reason = "the sentence of a variant says what its fields are"
+)]
 pub enum Op {
     /// Outer user namespace U0, its maps written by `writer`.
     OuterUser {
@@ -257,11 +275,17 @@ pub enum Namespace {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Root {
     /// An empty tmpfs that the following steps fill: the host view.
-    Tmpfs { size: u64 },
+    Tmpfs {
+        /// Bytes.
+        size: u64,
+    },
     /// An overlay over a source; the source is never written.
     Overlay {
+        /// Index into the sources.
         source: usize,
+        /// Where writes go.
         upper: Upper,
+        /// Id of U0 that owns the upper layer.
         owner: u32,
     },
 }
@@ -271,9 +295,15 @@ pub enum Root {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Upper {
     /// A tmpfs of this size.
-    Tmpfs { size: u64 },
+    Tmpfs {
+        /// Bytes.
+        size: u64,
+    },
     /// Directories `upper` and `work` below this source.
-    Directory { source: usize },
+    Directory {
+        /// Index into the sources.
+        source: usize,
+    },
 }
 
 /// Mount attributes; nosuid and nodev unless said.

@@ -3,7 +3,7 @@
 use super::{
     Enforcement, MapWriter, Namespace, Op, Plan, Requires, SCHEMA, Source, Step, Supervise,
 };
-use super::{exec, ids, kernel, limits, lock, root, workspace};
+use super::{exec, ids, kernel, limits, lock, places, root, workspace};
 use crate::host::facts::{Facts, UserNamespaces};
 use crate::policy::words::Word;
 use crate::policy::{Control, OnDenied, Policy};
@@ -125,6 +125,9 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
     kernel::devices(&mut draft, &maps);
     workspace::plan(&mut draft, &maps);
     kernel::file_systems(&mut draft);
+    places::masks(&mut draft);
+    places::check(&mut draft);
+    limits::fit_tmpfs(&mut draft);
     if !root::writable(&draft) {
         let why = draft.policy.filesystem.rootfs.origin.clone();
         draft.step(Op::SealRoot, why);

@@ -5,7 +5,7 @@ use super::order::Draft;
 use super::{Attributes, Op, Root, Source, Upper};
 use crate::confine::idmap::Extent;
 use crate::policy::RootfsMode;
-use crate::source::origin::Origin;
+use crate::source::diagnostic::Diagnostic;
 
 /// Bytes of the host view's own root: directories, symlinks and small files only.
 const ROOT_BYTES: u64 = 8 << 20;
@@ -27,16 +27,34 @@ pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
     private_directories(draft, maps);
 }
 
+/// overlayfs in a user namespace needs `userxattr` (5.11) and the module.
+pub(super) fn need_overlay(draft: &mut Draft<'_>, what: &str) {
+    if !draft.facts.overlay_userxattr {
+        draft.refuse(
+            Diagnostic::error(format!(
+                "{what} needs an overlay, and this host mounts none in a user namespace"
+            ))
+            .with_help("sudo modprobe overlay; cofferdam doctor says what is missing"),
+        );
+    }
+}
+
 /// Layers on tmpfs where it keeps user xattrs and the policy does not ask for
 /// them on disk; else below the caller's data directory.
 pub(super) fn upper(draft: &mut Draft<'_>, name: &str, size: u64, keep: bool) -> Upper {
     if draft.facts.tmpfs_user_xattr && !keep {
         return Upper::Tmpfs { size };
     }
-    let path = format!(
-        "{}/{name}",
-        draft.request.layers.as_deref().unwrap_or("/nonexistent")
-    );
+    let Some(layers) = draft.request.layers.clone() else {
+        draft.refuse(
+            Diagnostic::error(format!(
+                "the layer of the {name} has no place: the path of the data directory is no UTF-8"
+            ))
+            .with_help("set XDG_DATA_HOME to a directory with a plain name"),
+        );
+        return Upper::Tmpfs { size };
+    };
+    let path = format!("{layers}/{name}");
     let handed = draft.facts.privileged;
     let source = draft.source(Source {
         path,
@@ -61,6 +79,7 @@ fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
         handed: draft.facts.privileged,
         owners: owners(draft, maps),
     });
+    need_overlay(draft, "--rootfs");
     let size = draft.policy.filesystem.tmp.value;
     let upper = upper(draft, "rootfs", size, false);
     let owner = crate::confine::idmap::to_parent(&maps.job_uids, 0).unwrap_or(0);
@@ -179,47 +198,27 @@ fn network_files(draft: &mut Draft<'_>) {
     );
 }
 
-/// /tmp, home, and the tmpfs grants.
+/// /tmp, home and, without a workspace, a place to work: each unless something
+/// that was asked for takes its place.
 fn private_directories(draft: &mut Draft<'_>, maps: &Maps) {
-    let (size, why) = {
-        let tmp = &draft.policy.filesystem.tmp;
-        (tmp.value, tmp.origin.clone())
-    };
-    let mut list = vec![("/tmp".to_owned(), size, 0o1777, why.clone())];
+    let tmp = &draft.policy.filesystem.tmp;
+    let mut list = vec![("/tmp", 0o1777)];
     if draft.request.rootfs.is_none() {
-        list.push((HOME.to_owned(), size, 0o700, why.clone()));
-        list.push(("/var/tmp".to_owned(), size, 0o1777, why));
+        list.extend([(HOME, 0o700), ("/var/tmp", 0o1777)]);
+        if draft.request.workspace.is_none() {
+            list.push(("/workspace", 0o755));
+        }
     }
-    for grant in &draft.policy.filesystem.tmpfs {
-        list.push((
-            grant.target.clone(),
-            grant.size,
-            0o755,
-            grant.origin.clone(),
-        ));
-    }
-    let share = super::limits::tmpfs_share(draft, list.iter().map(|(_, size, ..)| *size).sum());
-    for (path, size, mode, why) in list {
+    list.retain(|(path, _)| !super::workspace::chosen(draft).any(|target| target == *path));
+    for (path, mode) in list {
         let op = Op::Tmpfs {
-            path,
-            size: share.of(size),
+            path: path.to_owned(),
+            size: tmp.value,
             mode,
             owner: maps.owner,
             attributes: Attributes::default(),
         };
-        draft.step(op, why);
-    }
-    if draft.request.workspace.is_none() && draft.request.rootfs.is_none() {
-        draft.step(
-            Op::Tmpfs {
-                path: "/workspace".to_owned(),
-                size: share.of(size),
-                mode: 0o755,
-                owner: maps.owner,
-                attributes: Attributes::default(),
-            },
-            Origin::Always,
-        );
+        draft.step(op, tmp.origin.clone());
     }
 }
 

@@ -4,17 +4,65 @@ use super::ids::Maps;
 use super::order::Draft;
 use super::{Attributes, Op, Source};
 use crate::confine::idmap::Extent;
-use crate::policy::Access;
-use crate::sandbox::request::{HostObject, Protected, Workspace};
+use crate::policy::words::Word;
+use crate::policy::{Access, TmpfsGrant};
+use crate::sandbox::request::{HostObject, Mount, Protected, Workspace};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn plan(draft: &mut Draft<'_>, maps: &Maps) {
-    grants(draft);
-    if let Some(workspace) = draft.request.workspace.clone() {
-        mount(draft, maps, &workspace);
+    let (policy, request) = (draft.policy, draft.request);
+    let tmpfs = policy.filesystem.tmpfs.iter().map(Chosen::Tmpfs);
+    let mounts = request.mounts.iter().map(Chosen::Mount);
+    let workspace = request.workspace.iter().map(Chosen::Workspace);
+    let mut all: Vec<Chosen<'_>> = tmpfs.chain(mounts).chain(workspace).collect();
+    // A directory comes before what lies below it.
+    all.sort_by_key(Chosen::target);
+    for chosen in all {
+        match chosen {
+            Chosen::Tmpfs(grant) => tmpfs_grant(draft, maps, grant),
+            Chosen::Mount(mount) => mount_grant(draft, mount),
+            Chosen::Workspace(workspace) => mount_workspace(draft, maps, workspace),
+        }
     }
+}
+
+/// Something mounted where policy or caller want it.
+enum Chosen<'a> {
+    Tmpfs(&'a TmpfsGrant),
+    Mount(&'a Mount),
+    Workspace(&'a Workspace),
+}
+
+impl<'a> Chosen<'a> {
+    fn target(&self) -> &'a str {
+        match self {
+            Self::Tmpfs(grant) => &grant.target,
+            Self::Mount(mount) => &mount.target,
+            Self::Workspace(workspace) => &workspace.inside,
+        }
+    }
+}
+
+/// The places inside that policy and caller chose.
+pub(super) fn chosen<'a>(draft: &Draft<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
+    let (policy, request) = (draft.policy, draft.request);
+    let tmpfs = policy.filesystem.tmpfs.iter().map(|grant| &*grant.target);
+    let mounts = request.mounts.iter().map(|mount| &*mount.target);
+    let workspace = request.workspace.iter().map(|workspace| &*workspace.inside);
+    tmpfs.chain(mounts).chain(workspace)
+}
+
+fn tmpfs_grant(draft: &mut Draft<'_>, maps: &Maps, grant: &TmpfsGrant) {
+    let op = Op::Tmpfs {
+        path: grant.target.clone(),
+        size: grant.size,
+        mode: 0o755,
+        owner: maps.owner,
+        attributes: Attributes::default(),
+    };
+    draft.step(op, grant.origin.clone());
 }
 
 fn pinned(draft: &mut Draft<'_>, object: &HostObject, owners: Vec<Extent>) -> usize {
@@ -32,23 +80,33 @@ fn pinned(draft: &mut Draft<'_>, object: &HostObject, owners: Vec<Extent>) -> us
     source
 }
 
-fn grants(draft: &mut Draft<'_>) {
-    for mount in draft.request.mounts.clone() {
-        let source = pinned(draft, &mount.object, Vec::new());
-        let attributes = Attributes {
-            read_only: !mount.writable,
-            ..Attributes::default()
-        };
-        let why = mount.origin.clone();
-        draft.step(
-            Op::Bind {
-                source,
-                path: mount.target.clone(),
-                attributes,
-            },
-            why.clone(),
+fn mount_grant(draft: &mut Draft<'_>, mount: &Mount) {
+    let source = pinned(draft, &mount.object, Vec::new());
+    let attributes = Attributes {
+        read_only: !mount.writable,
+        ..Attributes::default()
+    };
+    let op = Op::Bind {
+        source,
+        path: mount.target.clone(),
+        attributes,
+    };
+    draft.step(op, mount.origin.clone());
+    mask_sockets(draft, &mount.target, &mount.sockets, &mount.origin);
+}
+
+/// The policy's ceiling holds whatever the request says.
+fn ceiling(draft: &mut Draft<'_>, workspace: &Workspace) {
+    let most = &draft.policy.workspace.access;
+    if workspace.access == Access::None || workspace.access > most.value {
+        let cause = format!(
+            "workspace {}: {:?} is more than workspace.access = {:?} ({})",
+            workspace.object.path,
+            workspace.access.word(),
+            most.value.word(),
+            most.origin
         );
-        mask_sockets(draft, &mount.target, &mount.sockets, &why);
+        draft.refuse(Diagnostic::error(cause).with_help("use a policy that allows it"));
     }
 }
 
@@ -68,11 +126,12 @@ fn owners(draft: &Draft<'_>, maps: &Maps, workspace: &Workspace) -> Vec<Extent> 
     }
 }
 
-fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
+fn mount_workspace(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
     let why = workspace.origin.clone();
     let path = workspace.inside.clone();
     let access = workspace.access;
     let owners = owners(draft, maps, workspace);
+    ceiling(draft, workspace);
     let source = pinned(draft, &workspace.object, owners);
     if access == Access::Rw {
         placeholders(draft, source, workspace);
@@ -82,7 +141,8 @@ fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
         ..Attributes::default()
     };
     match access {
-        Access::None => draft.refuse(Diagnostic::error("the policy allows no workspace")),
+        // Refused by the ceiling.
+        Access::None => {}
         Access::Ro | Access::Rw => {
             draft.step(
                 Op::Bind {
@@ -94,6 +154,7 @@ fn mount(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
             );
         }
         Access::Copy => {
+            super::root::need_overlay(draft, "a copied workspace");
             let keep = draft.request.keep;
             let size = draft.policy.filesystem.tmp.value;
             let upper = super::root::upper(draft, "workspace", size, keep);

@@ -4,7 +4,7 @@ use super::mounts::{self, attach, attach_scratch, clone_tree, magic, own, restri
 use super::paths::Below;
 use super::{Context, Failed, lock, say};
 use crate::sandbox::fds;
-use crate::sandbox::message::{JOB, Order, PACKET, Report};
+use crate::sandbox::message::{JOB, Order, Report, SHORT};
 use crate::sandbox::plan::{Attributes, Op, Plan, Rlimit, Root, Upper};
 use crate::sys::process::{self, exit_now};
 use crate::sys::socket;
@@ -125,7 +125,7 @@ fn open_sources(plan: &Plan, handed: Vec<OwnedFd>) -> Result<Vec<Opened>, Failed
 }
 
 fn wait_for_go(supervisor: &OwnedFd) -> Result<(), Failed> {
-    let mut buffer = vec![0; PACKET];
+    let mut buffer = [0; SHORT];
     let Some((length, _)) = socket::receive(supervisor, &mut buffer).during("recvmsg", "order")?
     else {
         exit_now(125);
