@@ -38,11 +38,9 @@ fn probed(site: &Site, who: Who, preset: Preset, way: Way) -> BTreeMap<String, A
     let mut command = site.command(who, &site.bin("cofferdam"));
     command.args(["exec", &name, "--"]).args(site.probe());
     let found = site.answers(command.arg("all"));
-    for end in ["kill", "rm"] {
-        let mut command = site.command(who, &site.bin("cofferdam"));
-        let status = command.args([end, &name]).stdout(Stdio::null()).status();
-        assert!(status.unwrap().success(), "{command:?}");
-    }
+    let mut remove = site.command(who, &site.bin("cofferdam"));
+    let removed = remove.args(["rm", "--force", &name]).stdout(Stdio::null());
+    assert!(removed.status().unwrap().success(), "{remove:?}");
     found
 }
 

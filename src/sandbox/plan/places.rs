@@ -32,7 +32,6 @@ fn placed<'a>(draft: &Draft<'_>, op: &'a Op) -> Option<(&'a str, Placed)> {
         | Op::Overlay { path, .. }
         | Op::Directory { path, .. }
         | Op::Proc { path }
-        | Op::Sysfs { path }
         | Op::Devpts { path, .. } => (path, Placed::Own),
         Op::File { path, .. } | Op::Symlink { path, .. } => (path, Placed::Entry),
         _ => return None,
