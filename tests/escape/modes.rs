@@ -83,7 +83,10 @@ fn tell(mode: &str, found: &BTreeMap<String, Answer>) {
 #[test]
 fn every_probe_is_refused_inside() {
     let site = Site::new("modes");
-    let landlock = site.plan(Preset::Untrusted).requires.landlock_abi;
+    let landlock = site
+        .plan(Preset::Untrusted, &site.probe())
+        .requires
+        .landlock_abi;
     let trees: &[&Path] = &[&site.planted.outside, &site.planted.workspace];
     let around = || {
         let project = site.planted.workspace.parent().unwrap();

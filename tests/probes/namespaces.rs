@@ -226,7 +226,9 @@ pub const ROWS: &[Row] = &[
         Expect::Clean,
         Control::Mounts("/"),
         Positive::Arranged(Arrangement::SharedMounts),
-        &[Removal::DropStep("propagation", "/")],
+        &[Removal::Behind(
+            "the stage makes all mounts private, whatever the plan says",
+        )],
     ),
     row(
         "F-32-pin-namespace",
@@ -476,7 +478,9 @@ pub const ROWS: &[Row] = &[
         Expect::CleanOrAbsent,
         Control::Namespace("pid"),
         Positive::Caller,
-        &[Removal::ShareNamespace("pid")],
+        &[Removal::Behind(
+            "the stage is made in a pid namespace, whatever the plan says",
+        )],
     ),
     row(
         "N-01-unshare-user",
@@ -858,6 +862,8 @@ pub const ROWS: &[Row] = &[
         Expect::Clean,
         Control::Terminal,
         Positive::UserNamespace,
-        &[Removal::SkipSetsid],
+        &[Removal::Behind(
+            "init starts every command in a session of its own, whatever the plan says",
+        )],
     ),
 ];
