@@ -116,7 +116,6 @@ fn request(argv: &[&str]) -> Request {
         layers: None,
         keep: false,
         masked: std::collections::BTreeMap::new(),
-        slice: None,
     }
 }
 

@@ -39,12 +39,7 @@ pub struct Args {
     #[arg(short, long)]
     pub tty: bool,
     /// Command and arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ use crate::supervise::control::{Answer, Ask};
 use crate::supervise::recover::{read_plan, recover};
 use crate::supervise::serve::{SessionError, undo};
 use crate::supervise::state::{self, Held, Home, StateError};
-use crate::supervise::{client, places, sweep};
+use crate::supervise::{client, places, slices, sweep};
 
 /// `stop` as typed.
 #[derive(Clone, Debug, clap::Args)]
@@ -123,9 +123,12 @@ pub fn kill(args: &KillArgs) -> u8 {
 
 /// Connects to a running sandbox.
 pub(super) fn connect(context: &Context, name: &str) -> Result<rustix::fd::OwnedFd, Problem> {
-    let home = Home::open(&context.places, name)?;
-    client::connect_to(&home).map_err(|_| {
-        Diagnostic::error(format!("sandbox {name} is not running"))
+    connect_to(&Home::open(&context.places, name)?)
+}
+
+fn connect_to(home: &Home) -> Result<rustix::fd::OwnedFd, Problem> {
+    client::connect_to(home).map_err(|_| {
+        Diagnostic::error(format!("sandbox {} is not running", home.name))
             .with_help("cofferdam ps lists sandboxes and what became of them")
             .into()
     })
@@ -133,16 +136,17 @@ pub(super) fn connect(context: &Context, name: &str) -> Result<rustix::fd::Owned
 
 /// Asks for an end and waits until the supervisor has undone everything.
 fn end(context: &Context, name: &str, ask: &Ask) -> Result<(), Problem> {
-    let socket = connect(context, name)?;
-    client::ask(&socket, ask, &[])
-        .map_err(|errno| Problem::line(format!("sandbox {name}: {errno}")))?;
+    let home = Home::open(&context.places, name)?;
+    let socket = connect_to(&home)?;
+    let failed = |errno| Problem::line(format!("sandbox {name}: {errno}"));
+    client::ask(&socket, ask, &[]).map_err(failed)?;
     loop {
         match client::answer(&socket) {
             Ok(Some((Answer::Refused(why), _))) => return Err(Problem::line(why)),
             Ok(Some(_)) => {}
-            // The supervisor closes the connection with its own end.
-            Ok(None) => return Ok(()),
-            Err(errno) => return Err(Problem::line(format!("sandbox {name}: {errno}"))),
+            // It watches no more, and undoes what there is to undo.
+            Ok(None) => return state::wait_for_end(&home).map_err(failed),
+            Err(errno) => return Err(failed(errno)),
         }
     }
 }
@@ -177,7 +181,14 @@ fn remove(context: &Context, name: &str) -> Result<(), Problem> {
     }
     if let Some(held) = held {
         if let Ok(state) = held.home.read() {
-            undo(&context.places, &state, None, context.helpers(), true)?;
+            undo(
+                &context.places,
+                &held,
+                &state,
+                None,
+                context.helpers(),
+                true,
+            )?;
         }
         held.remove(&context.places)?;
     }
@@ -192,7 +203,9 @@ fn remove_kept(context: &Context, name: &str) -> Result<(), Problem> {
         None => sweep::remove_tree(&layers, name)
             .map_err(|errno| SessionError::System("remove layers", errno)),
     };
-    removed.map_err(Problem::from)
+    removed.map_err(Problem::from)?;
+    slices::give_back(&context.places, name)
+        .map_err(|error| Problem::line(format!("give back ids of sandbox {name}: {error}")))
 }
 
 /// `cofferdam prune`.

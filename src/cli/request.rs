@@ -9,6 +9,7 @@ use crate::policy::{Access, Policy};
 use crate::sandbox::request::{HostObject, Mount, Protected, Request, Workspace};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
+use crate::supervise::placeholders;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
@@ -74,7 +75,6 @@ pub fn request(
         terminal,
         pid1: args.pid1,
         keep: args.keep,
-        slice: None,
     })
 }
 
@@ -308,6 +308,8 @@ fn look_at(workspace: &HostObject, path: &str, origin: &Origin) -> Result<Protec
                 )
         };
         match openat(&here, *name, flags, Mode::empty()) {
+            // Another sandbox's, or one that was left: as good as missing.
+            Ok(_) if placeholders::is_one(&here, name) => break,
             Ok(next) => {
                 let stat = rustix::fs::fstat(&next).map_err(|errno| refuse(&errno.to_string()))?;
                 let kind = FileType::from_raw_mode(stat.st_mode);

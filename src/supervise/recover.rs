@@ -27,6 +27,7 @@ pub fn recover(
     places: &Places,
     helpers: Option<(&str, &str)>,
 ) -> Result<Vec<String>, SessionError> {
+    state::remove_unfinished(places)?;
     let mut recovered = Vec::new();
     for name in state::names(places)? {
         let held = match Held::take_over(places, &name) {
@@ -68,6 +69,7 @@ fn clean(
     let plan = read_plan(places, &state.name);
     undo(
         places,
+        &held,
         state,
         plan.as_ref().map(|(plan, _)| plan),
         helpers,

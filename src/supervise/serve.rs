@@ -6,13 +6,14 @@ use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
 use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
 use crate::sandbox::plan::{CgroupLimits, Op, Plan};
+use crate::supervise::disk::Meter;
 use crate::supervise::logs::Log;
 use crate::supervise::places::{self, Places};
 use crate::supervise::pump::Pump;
 use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
 use crate::supervise::terminal::{self, RawTerminal};
 use crate::supervise::watch::{FORWARDED, Outcome, Watch};
-use crate::supervise::{client, placeholders, sweep};
+use crate::supervise::{client, placeholders, state, sweep};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
@@ -185,10 +186,11 @@ impl Session<'_> {
             Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
         self.note_plan(&mut sink, &plan)?;
         if let Some(wanted) = &state.placeholders {
+            let _locked = state::lock_placeholders(self.places)?;
             placeholders::make(wanted)
                 .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
         }
-        self.make_layers()?;
+        let layers = self.make_layers()?;
         let name = &self.plan.name;
         let cgroup = self
             .limits()
@@ -207,6 +209,7 @@ impl Session<'_> {
             cgroup,
             program,
             handed,
+        layers,
         })
     }
 
@@ -358,10 +361,13 @@ impl Session<'_> {
             .map_err(SessionError::Events)?;
         started();
         let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
+        let limit = self.plan.supervise.disk.zip(opened.layers.take());
+        let meter = limit.map(|(bytes, layers)| Meter::new(layers, running.gateway.pid, bytes));
         let watch = Watch {
             plan: self.plan,
             running,
             cgroup: opened.cgroup.as_ref(),
+            meter,
             pumps: stdio.pumps,
             logged: stdio.logged,
             log: stdio.log,
@@ -376,9 +382,10 @@ impl Session<'_> {
         outcome
     }
 
-    fn make_layers(&self) -> Result<(), SessionError> {
+    /// The directory of this sandbox's layers, where it has any.
+    fn make_layers(&self) -> Result<Option<OwnedFd>, SessionError> {
         if self.plan.layer_names().next().is_none() {
-            return Ok(());
+            return Ok(None);
         }
         let layers = places::open(&self.places.layers)
             .map_err(|error| SessionError::State(StateError::Places(error)))?;
@@ -389,7 +396,10 @@ impl Session<'_> {
                 self.give(&layer)?;
             }
         }
-        Ok(())
+        if self.privileged {
+            self.give(&own)?;
+        }
+        Ok(Some(own))
     }
 
     /// The sandbox's ends of 0–2 and what is done with ours.
@@ -496,6 +506,7 @@ impl Session<'_> {
     ) -> Result<Ended, SessionError> {
         let cleaned = undo(
             self.places,
+            &held,
             &state,
             Some(self.plan),
             self.helpers,
@@ -524,6 +535,7 @@ struct Opened {
     cgroup: Option<Group>,
     program: Program,
     handed: Vec<OwnedFd>,
+    layers: Option<OwnedFd>,
 }
 
 /// The event that tells how the job ended, or that it never began.
@@ -559,6 +571,7 @@ struct Stdio {
 /// What could not be removed.
 pub fn undo(
     places: &Places,
+    held: &Held,
     state: &State,
     plan: Option<&Plan>,
     helpers: Option<(&str, &str)>,
@@ -571,10 +584,7 @@ pub fn undo(
             removed.map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
     }
     if let Some(made) = &state.placeholders {
-        result = result.and(
-            placeholders::remove(made)
-                .map_err(|(path, errno)| SessionError::Placeholder(path, errno)),
-        );
+        result = result.and(remove_placeholders(places, held, state, made));
     }
     if let (true, false, Some(plan)) = (state.layers, keep, plan) {
         let removed = places::open(&places.layers)
@@ -586,6 +596,25 @@ pub fn undo(
         result = result.and(removed);
     }
     result
+}
+
+/// Removes those that nobody else relies on, and then relies on none itself: of
+/// two sandboxes that end at once the second one removes them.
+fn remove_placeholders(
+    places: &Places,
+    held: &Held,
+    state: &State,
+    made: &Placeholders,
+) -> Result<(), SessionError> {
+    let _locked = state::lock_placeholders(places)?;
+    let relied_on = state::relied_on(places, &state.name)?;
+    placeholders::remove(made, &relied_on)
+        .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
+    let without = State {
+        placeholders: None,
+        ..state.clone()
+    };
+    Ok(held.write(&without)?)
 }
 
 /// The placeholder steps of a plan, as state has them.

@@ -8,9 +8,11 @@ use crate::cgroup::Group;
 use crate::sandbox::message::Status;
 use crate::supervise::places::{self, Places};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, unlinkat};
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -240,6 +242,8 @@ impl Held {
             Err(errno) => return Err(StateError::File(name.to_owned(), "open lock", errno)),
         };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            // Removed by whoever held it while we opened it.
+            Ok(()) if !linked(&lock) => Err(StateError::Missing(name.to_owned())),
             Ok(()) => Ok(Some(Self { home, lock })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(StateError::File(name.to_owned(), "lock", errno)),
@@ -258,20 +262,96 @@ impl Held {
             .map_err(|errno| StateError::File(name.clone(), "write", errno))
     }
 
-    /// Removes the directory: the name is free again.
+    /// Removes the directory: the name is free again, at once and as a whole.
     ///
     /// # Errors
     /// Failures of the file system.
     pub fn remove(self, places: &Places) -> Result<(), StateError> {
         let fail = |what, errno| StateError::File(self.home.name.clone(), what, errno);
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
-        unlinkat(&self.home.directory, LOCK, AtFlags::empty())
-            .map_err(|errno| fail("remove lock", errno))?;
-        crate::supervise::sweep::remove_tree(&runtime, &self.home.name)
+        let hidden = format!(".old-{}-{}", std::process::id(), self.home.name);
+        renameat(&runtime, self.home.name.as_str(), &runtime, hidden.as_str())
+            .map_err(|errno| fail("rename directory", errno))?;
+        crate::supervise::sweep::remove_tree(&runtime, &hidden)
             .map_err(|errno| fail("remove directory", errno))?;
         drop(self.lock);
         Ok(())
     }
+}
+
+/// Held while placeholders are made or removed, by all sandboxes of a user.
+///
+/// # Errors
+/// The runtime directory cannot be opened or locked.
+pub fn lock_placeholders(places: &Places) -> Result<OwnedFd, StateError> {
+    let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
+    flock(&runtime, FlockOperation::LockExclusive)
+        .map_err(|errno| StateError::File("*".to_owned(), "lock placeholders", errno))?;
+    Ok(runtime)
+}
+
+/// Placeholders that sandboxes other than `name` rely on: workspace inode, path.
+///
+/// # Errors
+/// The runtime directory cannot be read.
+pub fn relied_on(
+    places: &Places,
+    name: &str,
+) -> Result<BTreeSet<((u64, u64), String)>, StateError> {
+    let mut all = BTreeSet::new();
+    for other in names(places)?.into_iter().filter(|other| other != name) {
+        // One without a readable state has no placeholders, or none that we know of.
+        let state = Home::open(places, &other).and_then(|home| home.read());
+        for made in state.ok().and_then(|state| state.placeholders) {
+            all.extend(made.paths.into_iter().map(|(path, _)| (made.inode, path)));
+        }
+    }
+    Ok(all)
+}
+
+/// Waits until nobody holds a sandbox's lock: its supervisor has undone everything.
+///
+/// # Errors
+/// The errno of openat(2) or flock(2).
+pub fn wait_for_end(home: &Home) -> Result<(), Errno> {
+    match open_lock(&home.directory, OFlags::empty()) {
+        Ok(lock) => flock(&lock, FlockOperation::LockExclusive),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn linked(file: &OwnedFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink > 0)
+}
+
+/// Removes directories that somebody was making or removing when killed; their
+/// hidden names hold the pid of that process.
+///
+/// # Errors
+/// The runtime directory cannot be read, or one of them not be removed.
+pub fn remove_unfinished(places: &Places) -> Result<(), StateError> {
+    let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
+    let fail = |errno| StateError::File("*".to_owned(), "remove unfinished", errno);
+    for entry in rustix::fs::Dir::read_from(&runtime).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        if maker(name).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
+            crate::supervise::sweep::remove_tree(&runtime, name).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
+/// The pid in `.new-PID-NAME` and `.old-PID-NAME`.
+fn maker(hidden: &str) -> Option<Pid> {
+    let rest = hidden
+        .strip_prefix(".new-")
+        .or_else(|| hidden.strip_prefix(".old-"))?;
+    let (pid, _) = rest.split_once('-')?;
+    Pid::from_raw(pid.parse().ok()?)
 }
 
 fn open_lock(directory: &OwnedFd, create: OFlags) -> Result<OwnedFd, Errno> {
@@ -294,6 +374,8 @@ impl Home {
                     directory,
                     live,
                 }),
+                // It was removed meanwhile.
+                Err(Errno::NOENT) => Err(StateError::Missing(name.to_owned())),
                 Err(errno) => Err(StateError::File(name.to_owned(), "open directory", errno)),
             },
             Err(Errno::NOENT) => Err(StateError::Missing(name.to_owned())),
@@ -306,8 +388,13 @@ impl Home {
     /// # Errors
     /// [`StateError::Malformed`] for a file that is half written or not ours.
     pub fn read(&self) -> Result<State, StateError> {
-        let text = read(&self.directory, FILE)
-            .map_err(|errno| StateError::File(self.name.clone(), "open", errno))?;
+        let text = read(&self.directory, FILE).map_err(|errno| match errno {
+            // A directory or a symlink in its place.
+            Errno::ISDIR | Errno::LOOP => {
+                StateError::Malformed(self.name.clone(), errno.to_string())
+            }
+            errno => StateError::File(self.name.clone(), "open", errno),
+        })?;
         parse(&text).map_err(|why| StateError::Malformed(self.name.clone(), why))
     }
 
@@ -337,7 +424,7 @@ fn replace(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
     std::fs::File::from(file)
         .write_all(text)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    rustix::fs::renameat(directory, next.as_str(), directory, name)
+    renameat(directory, next.as_str(), directory, name)
 }
 
 fn read(directory: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {

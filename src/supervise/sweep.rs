@@ -53,7 +53,7 @@ pub fn remove_tree(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
     };
     let mut moved = 0u64;
     while empty(&top, &top, &mut moved)? {}
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
+    gone(unlinkat(parent, name, AtFlags::REMOVEDIR))
 }
 
 /// Removes what is no directory, and moves directories below `directory` to the

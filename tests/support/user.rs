@@ -24,15 +24,21 @@ impl Account {
     /// Whoever runs the tests; as root, an account made for them. Making it
     /// again is no error.
     pub fn ordinary() -> Self {
+        Self::ordinary_or(NAME)
+    }
+
+    /// The same with an account of its own name for root's tests, so that
+    /// processes of other tests are not counted as this one's.
+    pub fn ordinary_or(name: &str) -> Self {
         let uid = rustix::process::getuid().as_raw();
         if uid != 0 {
             return Self::find(|fields| fields[2] == uid.to_string())
                 .expect("the tester has no passwd entry");
         }
-        if Self::named(NAME).is_none() {
-            run(Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", NAME]));
+        if Self::named(name).is_none() {
+            run(Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", name]));
         }
-        let account = Self::named(NAME).expect("useradd made no account");
+        let account = Self::named(name).expect("useradd made no account");
         account.ensure_subordinate("/etc/subuid", "--add-subuids");
         account.ensure_subordinate("/etc/subgid", "--add-subgids");
         account

@@ -189,7 +189,6 @@ mod tests {
             tmpfs_user_xattr: true,
             proc_overmounted: false,
             sys: vec![],
-            privileged: false,
             maskable: Vec::new(),
             programs: Vec::new(),
             etc: Vec::new(),

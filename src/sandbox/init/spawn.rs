@@ -4,7 +4,7 @@ use crate::sandbox::message::{Command, JOB, Report, Spawn};
 use crate::sys::process::{self, Cloned, exit_now};
 use crate::sys::{caps, exec, signal};
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, major, minor, openat};
 use rustix::io::Errno;
 use std::ffi::CString;
 
@@ -197,6 +197,7 @@ fn take_stdio(stdio: &Stdio, which: [bool; 3]) -> Result<(), Errno> {
     if let Some([input, output, error]) = &stdio.given {
         onto_stdio([input, output, error])?;
     }
+    own_null()?;
     let Some(slave) = &stdio.terminal else {
         return Ok(());
     };
@@ -210,6 +211,29 @@ fn take_stdio(stdio: &Stdio, which: [bool; 3]) -> Result<(), Errno> {
     }
     if error {
         rustix::stdio::dup2_stderr(slave)?;
+    }
+    Ok(())
+}
+
+/// The caller's /dev/null is a file of the host, which cannot be opened by the
+/// name of its descriptor (/dev/stderr); the sandbox's own can.
+fn own_null() -> Result<(), Errno> {
+    let is_null = |fd| {
+        let stat = rustix::fs::fstat(fd)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let number = (major(stat.st_rdev), minor(stat.st_rdev));
+        Ok::<_, Errno>(kind == FileType::CharacterDevice && number == (1, 3))
+    };
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let open = || openat(CWD, "/dev/null", flags, Mode::empty());
+    if is_null(rustix::stdio::stdin())? {
+        rustix::stdio::dup2_stdin(open()?)?;
+    }
+    if is_null(rustix::stdio::stdout())? {
+        rustix::stdio::dup2_stdout(open()?)?;
+    }
+    if is_null(rustix::stdio::stderr())? {
+        rustix::stdio::dup2_stderr(open()?)?;
     }
     Ok(())
 }
@@ -233,7 +257,12 @@ fn take_ids(command: &Command, rights: &Rights) -> Result<(), Errno> {
         rustix::thread::set_thread_res_gid(gid, gid, gid)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     }
-    caps::set(if command.uid == 0 { rights.job } else { 0 })
+    let wanted = if command.uid == 0 { rights.job } else { 0 };
+    // Under `strict` capset(2) itself is refused, and init has nothing to give up.
+    if caps::permitted()? == wanted && wanted == 0 {
+        return Ok(());
+    }
+    caps::set(wanted)
 }
 
 /// chdir, and a check that the directory lies below the root: getcwd(2) gives

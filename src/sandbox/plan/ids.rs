@@ -42,25 +42,7 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
         writable_workspace: writes_workspace(draft, mode) || rw_mount,
         workspace_uid: draft.policy.ids.workspace_uid.value,
     };
-    let slice = draft.request.slice;
-    if mode == IdMode::Exclusive && slice.is_none() {
-        draft.refuse(
-            Diagnostic::error(format!(
-                "ids.mode = \"exclusive\" ({}): no slice of ids was taken for this sandbox",
-                draft.policy.ids.mode.origin
-            ))
-            .with_help("use ids.mode = \"subuid\""),
-        );
-        return Maps::none();
-    }
-    let account = |own, range| idmap::Account {
-        own,
-        subordinate: if mode == IdMode::Exclusive {
-            slice
-        } else {
-            range
-        },
-    };
+    let account = |own, subordinate| idmap::Account { own, subordinate };
     let uid = account(facts.caller.uid, facts.subordinate.uids);
     let gid = account(facts.caller.gid, facts.subordinate.gids);
     if need_helpers(draft, mode) {

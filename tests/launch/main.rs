@@ -1,0 +1,24 @@
+//! Launch tests: the built `cofferdam` on the running kernel, as an ordinary user.
+//!
+//! Every test owns a [`site::Site`]: directories of its own for state, records
+//! and work. Dropping it proves that no sandbox left anything behind.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod crash;
+mod cycles;
+mod ending;
+mod ids;
+mod limits;
+mod mounts;
+mod protected;
+mod refusals;
+mod rootfs;
+mod site;
+mod streams;
+mod terminals;
+mod workspace;
