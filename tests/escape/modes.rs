@@ -8,6 +8,7 @@ use crate::support::skip;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 /// How the probe program is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,24 @@ fn probed(site: &Site, who: Who, preset: Preset, way: Way) -> BTreeMap<String, A
     let mut command = site.command(who, &site.bin("cofferdam"));
     command.args(["exec", &name, "--"]).args(site.probe());
     let found = site.answers(command.arg("all"));
-    let mut remove = site.command(who, &site.bin("cofferdam"));
-    let removed = remove.args(["rm", "--force", &name]).stdout(Stdio::null());
-    assert!(removed.status().unwrap().success(), "{remove:?}");
+    let mut end = site.command(who, &site.bin("cofferdam"));
+    let ended = end.args(["kill", &name]).stdout(Stdio::null()).status();
+    assert!(ended.unwrap().success(), "{end:?}");
+    remove(site, who, &name);
     found
+}
+
+/// A sandbox that was killed may still be taking itself away.
+fn remove(site: &Site, who: Who, name: &str) {
+    for _ in 0..250 {
+        let mut command = site.command(who, &site.bin("cofferdam"));
+        let output = command.args(["rm", name]).output().unwrap();
+        if output.status.success() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{name} was killed and is still there");
 }
 
 /// What each row must see, next to what it saw.

@@ -8,7 +8,6 @@ use cofferdam::linux::capability::Capability;
 use cofferdam::linux::syscall::{Arch, Syscall};
 use cofferdam::sandbox::plan::{Attributes, Namespace, Op, Plan, Rlimit, Source, Step};
 use cofferdam::source::origin::Origin;
-use std::path::Path;
 
 impl Site {
     /// What `cofferdam plan` prints for this command, as the ordinary user.
@@ -38,8 +37,14 @@ impl Site {
             Removal::RaiseRlimit("CORE") => unlimit(plan, Rlimit::Core),
             Removal::SkipNoNewPrivs => without_no_new_privileges(plan),
             Removal::SkipEnvironment => {
-                let secret = ("COFFERDAM_TEST_SECRET".to_owned(), "visible".to_owned());
-                plan.exec.environment.extend([secret]);
+                let outside = self.planted.outside.display();
+                let inherited = [
+                    ("COFFERDAM_TEST_SECRET", "visible outside".to_owned()),
+                    ("SSH_AUTH_SOCK", format!("{outside}/socket")),
+                    ("XDG_RUNTIME_DIR", outside.to_string()),
+                ];
+                let inherited = inherited.map(|(name, value)| (name.to_owned(), value));
+                plan.exec.environment.extend(inherited);
             }
             // run_plan gives the job its own descriptors.
             Removal::SkipStdioPipes => {}
@@ -56,7 +61,6 @@ impl Site {
         match path {
             "OUTSIDE" => self.planted.outside.display().to_string(),
             "HOME" => self.account.home.display().to_string(),
-            "WORKSPACE/.." => parent(&workspace).to_owned(),
             other => other.replace("WORKSPACE", &workspace),
         }
     }
@@ -118,10 +122,6 @@ impl Site {
             }
         }
     }
-}
-
-fn parent(path: &str) -> &str {
-    Path::new(path).parent().and_then(Path::to_str).unwrap()
 }
 
 fn always(op: Op) -> Step {

@@ -4,7 +4,9 @@ use crate::support::built;
 use crate::support::probe::{Answer, Planted, answers, install};
 use crate::support::user::{Account, Directory};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -35,6 +37,32 @@ pub struct Site {
     pub account: Account,
     program: PathBuf,
     pub directory: Directory,
+    _socket: SocketInTmp,
+}
+
+/// A socket of the host below /tmp.
+struct SocketInTmp {
+    path: PathBuf,
+    _listener: UnixListener,
+}
+
+impl SocketInTmp {
+    fn new(name: &str) -> Self {
+        let file = format!("cofferdam-test-{}-{name}.sock", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        let listener = UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        Self {
+            path,
+            _listener: listener,
+        }
+    }
+}
+
+impl Drop for SocketInTmp {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.path).unwrap();
+    }
 }
 
 impl Site {
@@ -50,19 +78,34 @@ impl Site {
         std::fs::write(bin.join("strict.toml"), STRICT).unwrap();
         let project = directory.0.join("project");
         std::fs::create_dir(&project).unwrap();
-        std::os::unix::fs::chown(&project, Some(account.uid), Some(account.gid)).unwrap();
+        chown(&project, Some(account.uid), Some(account.gid)).unwrap();
         let program = install(&directory.0);
         let planted = Planted::as_account(&account, &program, &project);
+        // Where XDG_RUNTIME_DIR is the outside directory, this is the user's bus.
+        symlink("socket", planted.outside.join("bus")).unwrap();
         Self {
             planted,
             account,
             program,
             directory,
+            _socket: SocketInTmp::new(name),
         }
     }
 
     pub fn bin(&self, name: &str) -> PathBuf {
         self.directory.0.join("bin").join(name)
+    }
+
+    /// The user with a supplementary group, which only root can arrange.
+    pub fn with_group(&self, program: &Path) -> Option<Command> {
+        if !rustix::process::getuid().is_root() {
+            return None;
+        }
+        let mut command = self.command(Who::Root, Path::new("setpriv"));
+        let Account { uid, gid, .. } = self.account;
+        command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
+        command.arg("--groups=4").arg(program);
+        Some(command)
     }
 
     pub fn command(&self, who: Who, program: &Path) -> Command {

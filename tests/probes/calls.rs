@@ -669,7 +669,11 @@ pub const ROWS: &[Row] = &[
         Expect::Recorded("ordinary programs may use it"),
         Control::Seccomp("move_pages"),
         Positive::UserNamespace,
-        &[Removal::DropSeccompRule("move_pages")],
+        &[
+            Removal::DropSeccompRule("migrate_pages"),
+            Removal::InitDumpable,
+            Removal::DropSeccompRule("move_pages"),
+        ],
     )
     .strict(Expect::Errno(DENIED)),
     row(

@@ -147,7 +147,7 @@ pub const ROWS: &[Row] = &[
         Expect::CleanOrAbsent,
         Control::Mounts("/dev"),
         Positive::Caller,
-        &[Removal::AddBind("/dev")],
+        &[Removal::DropStep("landlock", ""), Removal::AddBind("/dev")],
     ),
     row(
         "F-23-fuse-device",
@@ -155,7 +155,7 @@ pub const ROWS: &[Row] = &[
         Expect::Absent,
         Control::Mounts("/dev"),
         Positive::Root,
-        &[Removal::AddBind("/dev")],
+        &[Removal::DropStep("landlock", ""), Removal::AddBind("/dev")],
     ),
     row(
         "F-50-tun-device",
@@ -163,7 +163,7 @@ pub const ROWS: &[Row] = &[
         Expect::Absent,
         Control::Mounts("/dev"),
         Positive::Root,
-        &[Removal::AddBind("/dev")],
+        &[Removal::DropStep("landlock", ""), Removal::AddBind("/dev")],
     ),
     row(
         "F-51-host-devices",
@@ -171,7 +171,7 @@ pub const ROWS: &[Row] = &[
         Expect::Absent,
         Control::Mounts("/dev"),
         Positive::Root,
-        &[Removal::AddBind("/dev")],
+        &[Removal::DropStep("landlock", ""), Removal::AddBind("/dev")],
     ),
     row(
         "F-52-outside-file",

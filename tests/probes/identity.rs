@@ -116,7 +116,10 @@ pub const ROWS: &[Row] = &[
         Expect::Errno(&["EPERM", "ENOSYS", "EINVAL"]),
         Control::Capabilities,
         Positive::UserNamespace,
-        &[Removal::AddCapability("SETPCAP")],
+        &[
+            Removal::DropSeccompRule("prctl"),
+            Removal::AddCapability("SETPCAP"),
+        ],
     ),
     row(
         "C-06-bounding-drop",

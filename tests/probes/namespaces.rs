@@ -22,6 +22,8 @@ pub const ROWS: &[Row] = &[
         Control::LockedMounts,
         Positive::UserNamespace,
         &[
+            Removal::DropSeccompRule("unshare"),
+            Removal::RaiseLimit("max_mnt_namespaces"),
             Removal::DropSeccompRule("umount2"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::DropStep("landlock", ""),
@@ -35,6 +37,8 @@ pub const ROWS: &[Row] = &[
         Control::LockedMounts,
         Positive::Root,
         &[
+            Removal::DropSeccompRule("unshare"),
+            Removal::RaiseLimit("max_mnt_namespaces"),
             Removal::DropSeccompRule("umount2"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::DropStep("landlock", ""),
@@ -115,6 +119,7 @@ pub const ROWS: &[Row] = &[
         Control::NamespaceOwner("net"),
         Positive::UserNamespace,
         &[
+            Removal::AddBind("/sys"),
             Removal::DropSeccompRule("mount"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::DropStep("landlock", ""),
@@ -128,6 +133,7 @@ pub const ROWS: &[Row] = &[
         Control::NamespaceOwner("net"),
         Positive::UserNamespace,
         &[
+            Removal::AddBind("/sys"),
             Removal::DropSeccompRule("fsopen"),
             Removal::DropSeccompRule("fsconfig"),
             Removal::DropSeccompRule("fsmount"),
@@ -180,6 +186,7 @@ pub const ROWS: &[Row] = &[
         Control::Seccomp("open_tree"),
         Positive::UserNamespace,
         &[
+            Removal::MoveNamespace("mnt"),
             Removal::DropSeccompRule("open_tree"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::DropStep("landlock", ""),
@@ -203,6 +210,7 @@ pub const ROWS: &[Row] = &[
         Control::Seccomp("mount"),
         Positive::UserNamespace,
         &[
+            Removal::MoveNamespace("mnt"),
             Removal::DropSeccompRule("mount"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::DropStep("landlock", ""),
@@ -279,7 +287,10 @@ pub const ROWS: &[Row] = &[
         Expect::Errno(UNWRITABLE),
         Control::InitUndumpable,
         Positive::UserNamespace,
-        &[Removal::InitDumpable],
+        &[
+            Removal::DropStep("read_only", "/proc/1"),
+            Removal::InitDumpable,
+        ],
     ),
     row(
         "V-02-pid1-environ",
@@ -311,7 +322,7 @@ pub const ROWS: &[Row] = &[
         Expect::Errno(&["EACCES", "EPERM"]),
         Control::InitUndumpable,
         Positive::UserNamespace,
-        &[Removal::InitDumpable],
+        &[Removal::DropStep("landlock", ""), Removal::InitDumpable],
     ),
     row(
         "V-02-pid1-root",
@@ -583,6 +594,7 @@ pub const ROWS: &[Row] = &[
         Control::Seccomp("clone"),
         Positive::Caller,
         &[
+            Removal::RaiseLimit("max_net_namespaces"),
             Removal::DropSeccompRule("clone"),
             Removal::RaiseLimit("max_user_namespaces"),
         ],
@@ -717,6 +729,7 @@ pub const ROWS: &[Row] = &[
         Control::Seccomp("setns"),
         Positive::UserNamespace,
         &[
+            Removal::AddCapability("SYS_CHROOT"),
             Removal::DropSeccompRule("setns"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::MoveNamespace("uts"),
@@ -741,7 +754,10 @@ pub const ROWS: &[Row] = &[
         Expect::ErrnoOrAbsent(&["EPERM", "EACCES", "ENOSYS"]),
         Control::NamespaceOwner("uts"),
         Positive::Caller,
-        &[Removal::MoveNamespace("uts")],
+        &[
+            Removal::DropSeccompRule("ioctl"),
+            Removal::MoveNamespace("uts"),
+        ],
     ),
     row(
         "N-08-host-namespaces",
@@ -765,7 +781,10 @@ pub const ROWS: &[Row] = &[
         Expect::ErrnoOrAbsent(DENIED),
         Control::Namespace("ipc"),
         Positive::Caller,
-        &[Removal::ShareNamespace("ipc")],
+        &[
+            Removal::DropStep("landlock", ""),
+            Removal::ShareNamespace("ipc"),
+        ],
     ),
     row(
         "N-10-dev-shm",

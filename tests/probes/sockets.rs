@@ -1,6 +1,6 @@
 //! K, W, S-28: sockets and what they reach.
 
-use super::{Arrangement, Control, DENIED, Expect, Positive, Removal, Row, UNWRITABLE, row};
+use super::{Arrangement, Control, Expect, Positive, Removal, Row, UNWRITABLE, row};
 
 pub const ROWS: &[Row] = &[
     row(
