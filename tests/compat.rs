@@ -390,7 +390,8 @@ class All(unittest.TestCase):
         os.utime("moved/__init__.py", (1, 1))
         self.assertEqual(os.stat("moved/__init__.py").st_mtime, 1)
 
-unittest.main()
+if __name__ == "__main__":
+    unittest.main()
 "#,
     );
     bench.write("package/__init__.py", "");
@@ -581,7 +582,8 @@ class Sockets(unittest.TestCase):
         with self.assertRaises(OSError): socket.create_connection(("192.0.2.1", 80), 1)
         with self.assertRaises(OSError): socket.getaddrinfo("example.org", 80)
 
-unittest.main()
+if __name__ == "__main__":
+    unittest.main()
 "#,
     );
     bench
@@ -621,7 +623,8 @@ fn gdb_needs_a_grant() {
         .iter()
         .for_each(|(path, text)| bench.write(path, text));
     bench.outside("gcc -g -o sum main.c add.c twice.c");
-    let debug = "gdb -nx -batch -ex 'break add' -ex run -ex backtrace -ex continue ./sum 2>&1";
+    let debug =
+        "gdb -nx -batch -ex 'break add' -ex run -ex backtrace -ex continue ./sum 2>&1 || true";
     bench
         .job(debug)
         .says(&["ptrace: Operation not permitted"])
@@ -633,6 +636,9 @@ fn gdb_needs_a_grant() {
         .says(&["in run (to=", "sum 42"])
         .was_refused(&[]);
 }
+
+const STATIC: &str =
+    "schema = 1\nname = \"static\"\nextends = \"strict\"\n[degrade]\nallow = [\"cgroup\"]\n";
 
 /// A static computation: reads the workspace, writes /tmp.
 #[test]
@@ -648,18 +654,13 @@ fn strict_compiles_and_computes() {
         "sum.py",
         "import json, threading\nprint(json.dumps({'sum': sum(range(10))}))\n",
     );
-    let options = ["--policy", "strict", "--workspace", ".:ro"];
+    // An ordinary user's limits are weaker on many hosts; that is not the matter here.
+    let policy = bench.policy("static.toml", STATIC);
+    let options = ["--policy", policy.to_str().unwrap(), "--workspace", ".:ro"];
     let ran = bench.run(
         &options,
         "gcc -pipe -o /tmp/sum main.c add.c twice.c; /tmp/sum; python3 sum.py; seq 3 | sort -r | tr '\\n' ' '; ! touch new",
     );
-    if ran.status == Some(125) {
-        assert!(ran.stderr.contains("degrade"), "{}", ran.text());
-        return skip(
-            "strict",
-            "this host cannot limit memory for an ordinary user",
-        );
-    }
     ran.says(&["sum 42", "{\"sum\": 45}", "3 2 1 "])
         .was_refused(&[]);
 }
