@@ -374,8 +374,9 @@ class All(unittest.TestCase):
         from multiprocessing.shared_memory import SharedMemory
         memory = SharedMemory(create=True, size=4096)
         memory.buf[0] = 42
-        self.assertEqual(SharedMemory(memory.name).buf[0], 42)
-        memory.close(); memory.unlink()
+        again = SharedMemory(memory.name)
+        self.assertEqual(again.buf[0], 42)
+        again.close(); memory.close(); memory.unlink()
 
     def test_venv(self):
         venv.create("environment", with_pip=False, symlinks=True)
@@ -429,7 +430,7 @@ fn git_in_a_repository() {
         "test -z \"$(git status --porcelain)\"; echo b >b; git add --all; git commit --quiet --message second
          git switch --quiet --create topic; git commit --quiet --allow-empty --message third
          git switch --quiet -; git merge --quiet topic; git tag v1; git stash list
-         git gc --quiet --prune=now; git fsck; git log --oneline; git describe
+         git gc --quiet --prune=now; git fsck; git log --oneline; git describe --tags
          git ls-files | tr '\\n' ' '; git diff --exit-code HEAD",
     );
     ran.says(&["first", "second", "third", "v1", "a b "])
@@ -462,12 +463,9 @@ fn git_configuration_stays() {
          ! echo ../evil >.git/commondir; ! rm -f .git/commondir; ! touch .git/config.worktree; ! mv evil .git/commondir",
     );
     ran.says(&[]);
-    assert!(
-        ran.stderr
-            .contains("could not write config file .git/config"),
-        "{}",
-        ran.text()
-    );
+    for words in ["could not write config file", "Device or resource busy"] {
+        assert!(ran.stderr.contains(words), "{}", ran.text());
+    }
     bench.outside("git status; rm -r evil");
     assert_eq!(
         bench.outside("cat .git/config; find .git -maxdepth 1 | sort"),
