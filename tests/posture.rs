@@ -170,7 +170,6 @@ fn facts() -> Facts {
 fn launched(
     plan: &Plan,
     keeper: Keeper<'_>,
-    size: None,
     handed: &[OwnedFd],
     stdio: impl Fn() -> OwnedFd,
 ) -> Running {
@@ -181,6 +180,7 @@ fn launched(
         stdio: [stdio(), stdio(), stdio()],
         cgroup: None,
         keeper,
+        size: None,
         handed,
     })
     .unwrap()
