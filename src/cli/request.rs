@@ -54,7 +54,13 @@ pub fn request(
             origin: grant.origin.clone(),
         });
     }
-    let masked = masked(policy, context, rootfs.as_ref(), workspace.as_ref(), &mounts)?;
+    let masked = masked(
+        policy,
+        context,
+        rootfs.as_ref(),
+        workspace.as_ref(),
+        &mounts,
+    )?;
     Ok(Request {
         masked,
         layers: context
@@ -93,7 +99,8 @@ fn masked(
         .collect();
     // The longest place inside that holds a path is the one that shows it.
     shown.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.len()));
-    shown.extend([("/proc", "/proc"), ("/sys", "/sys")]);
+    shown.push(("/proc", "/proc"));
+    shown.extend(context.facts.sys.iter().map(|path| (&**path, &**path)));
     match rootfs {
         Some(rootfs) => shown.push(("", &rootfs.path)),
         None => {
@@ -110,7 +117,13 @@ fn masked(
         });
         let Some(place) = place else { continue };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match openat2(CWD, place.as_str(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        match openat2(
+            CWD,
+            place.as_str(),
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS,
+        ) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd).map_err(|errno| {
                     Diagnostic::error(format!("filesystem.masked: {place}: {errno}"))

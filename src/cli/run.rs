@@ -8,8 +8,8 @@ use crate::cli::problem::{Problem, REFUSED};
 use crate::cli::request;
 use crate::confine::idmap::IMAGE_IDS;
 use crate::host::facts::{Caller, Facts, IdRange};
-use crate::policy::{Access, IdMode};
 use crate::policy::flags::variables;
+use crate::policy::{Access, IdMode};
 use crate::sandbox::plan::{self, Plan};
 use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;
@@ -92,7 +92,11 @@ pub fn prepare(args: &SandboxArgs, terminal: [bool; 3]) -> Result<Prepared, Prob
         context.facts = act_for(context.facts, &request)?;
     }
     let plan = plan::plan(&policy, &request, &context.facts)?;
-    Ok(Prepared { context, plan, slice })
+    Ok(Prepared {
+        context,
+        plan,
+        slice,
+    })
 }
 
 /// Started by root, a sandbox has the rights of the workspace's owner, or of the

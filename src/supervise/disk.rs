@@ -36,7 +36,13 @@ pub struct Meter {
 impl Meter {
     /// For the layers of the sandbox whose gateway this is.
     pub fn new(layers: OwnedFd, gateway: i32, limit: u64) -> Self {
-        Self { layers, gateway, limit, due: Instant::now() + PERIOD, looking: None }
+        Self {
+            layers,
+            gateway,
+            limit,
+            due: Instant::now() + PERIOD,
+            looking: None,
+        }
     }
 
     /// When to call [`Meter::look`] next; not while a look is under way.
@@ -75,7 +81,9 @@ impl Meter {
 
     /// Takes the answer: true when the limit is reached, or cannot be judged.
     pub fn over(&mut self) -> bool {
-        let Some((child, answer)) = self.looking.take() else { return false };
+        let Some((child, answer)) = self.looking.take() else {
+            return false;
+        };
         let mut bytes = [0u8; 8];
         let got = rustix::io::retry_on_intr(|| rustix::io::read(&answer, &mut bytes));
         crate::sys::unheard(process::reap(&child.pidfd));
@@ -123,7 +131,9 @@ fn held(top: &OwnedFd) -> Result<u64, Errno> {
             return Err(Errno::LOOP);
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let child = stack.last().map(|directory| openat(directory.fd()?, name, flags, Mode::empty()));
+        let child = stack
+            .last()
+            .map(|directory| openat(directory.fd()?, name, flags, Mode::empty()));
         match child {
             Some(Ok(child)) => stack.push(Dir::new(child)?),
             Some(Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) | None => {}

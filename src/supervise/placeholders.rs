@@ -7,13 +7,12 @@
 //! The workspace may be written by others meanwhile, so every path is resolved
 //! beneath the pinned directory and never through a symlink.
 
-use crate::supervise::state::Placeholders;
+use crate::supervise::state::{Placeholders, ReliedOn};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2,
 };
 use rustix::io::Errno;
-use std::collections::BTreeSet;
 
 const FILE: Mode = Mode::from_raw_mode(0o444);
 const DIRECTORY: Mode = Mode::from_raw_mode(0o555);
@@ -103,10 +102,7 @@ fn make_one(parent: &OwnedFd, name: &str, directory: bool) -> Result<(), Errno> 
 ///
 /// # Errors
 /// The first path that could not be looked at or removed.
-pub fn remove(
-    all: &Placeholders,
-    relied_on: &BTreeSet<((u64, u64), String)>,
-) -> Result<(), Failed> {
+pub fn remove(all: &Placeholders, relied_on: &ReliedOn) -> Result<(), Failed> {
     let workspace = match workspace(all) {
         Ok(workspace) => workspace,
         // The whole workspace is gone or another one: nothing of ours is there.

@@ -53,7 +53,12 @@ impl Places {
     /// [`PlacesError`].
     pub fn of_caller(uid: u32, home: Option<&str>) -> Result<Self, PlacesError> {
         let places = Self::paths(uid, home)?;
-        for directory in [&places.runtime, &places.records, &places.layers, &places.slices] {
+        for directory in [
+            &places.runtime,
+            &places.records,
+            &places.layers,
+            &places.slices,
+        ] {
             make(directory)?;
         }
         Ok(places)

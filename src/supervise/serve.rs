@@ -209,7 +209,7 @@ impl Session<'_> {
             cgroup,
             program,
             handed,
-        layers,
+            layers,
         })
     }
 
@@ -287,6 +287,9 @@ impl Session<'_> {
     fn records(&self) -> Result<(OwnedFd, Vec<u8>), SessionError> {
         let all = places::open(&self.places.records)
             .map_err(|error| SessionError::State(StateError::Places(error)))?;
+        // Others make room as well, and what one removes the other would look for.
+        rustix::fs::flock(&all, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(system("lock records"))?;
         sweep::remove_tree(&all, &self.plan.name).map_err(system("remove older records"))?;
         make_room(&all, self.places).map_err(system("remove old records"))?;
         let records =
@@ -714,10 +717,10 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     let mut records = Vec::new();
     for entry in rustix::fs::Dir::read_from(all)? {
         let entry = entry?;
-        if let Ok(name) = entry.file_name().to_str() {
-            if !name.starts_with('.') {
-                records.push(name.to_owned());
-            }
+        if let Ok(name) = entry.file_name().to_str()
+            && !name.starts_with('.')
+        {
+            records.push(name.to_owned());
         }
     }
     if records.len() < RECORDS {
@@ -725,11 +728,15 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     }
     let mut aged: Vec<(i64, String)> = Vec::new();
     for name in records {
-        let stat = rustix::fs::statat(all, name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
-        aged.push((stat.st_mtime, name));
+        match rustix::fs::statat(all, name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => aged.push((stat.st_mtime, name)),
+            // Another sandbox is making room at the same time.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     aged.sort();
-    let surplus = aged.len() + 1 - RECORDS;
+    let surplus = (aged.len() + 1).saturating_sub(RECORDS);
     for (_, name) in aged
         .into_iter()
         .filter(|(_, name)| !places.sandbox(name).exists())

@@ -33,7 +33,10 @@ pub enum SliceError {
 impl fmt::Display for SliceError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRange => write!(out, "ids.mode = \"exclusive\": there are no subordinate ids"),
+            Self::NoRange => write!(
+                out,
+                "ids.mode = \"exclusive\": there are no subordinate ids"
+            ),
             Self::AllTaken(count) => write!(
                 out,
                 "ids.mode = \"exclusive\": all {count} slices of the subordinate ids are taken"
@@ -61,8 +64,17 @@ impl Slice {
             let taken = lock(&directory, offset)
                 .map_err(|errno| SliceError::Directory(errno.to_string()))?;
             if let Some(lock) = taken {
-                let part = |range: IdRange| Some(IdRange { start: range.start + offset, count: size });
-                let ids = Subordinate { uids: part(uids), gids: part(gids), ..ids.clone() };
+                let part = |range: IdRange| {
+                    Some(IdRange {
+                        start: range.start + offset,
+                        count: size,
+                    })
+                };
+                let ids = Subordinate {
+                    uids: part(uids),
+                    gids: part(gids),
+                    ..ids.clone()
+                };
                 return Ok(Self { ids, lock });
             }
         }
@@ -81,7 +93,12 @@ impl Slice {
 /// The lock of the slice at `offset`, unless somebody has it or files remain.
 fn lock(directory: &OwnedFd, offset: u32) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(directory, offset.to_string(), flags, Mode::from_raw_mode(0o600))?;
+    let file = openat(
+        directory,
+        offset.to_string(),
+        flags,
+        Mode::from_raw_mode(0o600),
+    )?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok((rustix::fs::fstat(&file)?.st_size == 0).then_some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
@@ -111,25 +128,58 @@ mod tests {
     #[test]
     fn slices_are_disjoint_kept_and_given_back() {
         let base = std::env::temp_dir().join(format!("cofferdam-slices-{}", std::process::id()));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&base).unwrap();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&base)
+            .unwrap();
         let places = Places {
             runtime: base.clone(),
             records: base.clone(),
             layers: base.clone(),
             slices: base.clone(),
         };
-        let range = Some(IdRange { start: 1000, count: 25 });
-        let ids = Subordinate { uids: range, gids: range, newuidmap: None, newgidmap: None };
+        let range = Some(IdRange {
+            start: 1000,
+            count: 25,
+        });
+        let ids = Subordinate {
+            uids: range,
+            gids: range,
+            newuidmap: None,
+            newgidmap: None,
+        };
         let first = Slice::take(&places, &ids, 10).unwrap();
         let second = Slice::take(&places, &ids, 10).unwrap();
-        assert_eq!(first.ids.uids, Some(IdRange { start: 1000, count: 10 }));
-        assert_eq!(second.ids.gids, Some(IdRange { start: 1010, count: 10 }));
-        assert!(matches!(Slice::take(&places, &ids, 10), Err(SliceError::AllTaken(2))));
+        assert_eq!(
+            first.ids.uids,
+            Some(IdRange {
+                start: 1000,
+                count: 10
+            })
+        );
+        assert_eq!(
+            second.ids.gids,
+            Some(IdRange {
+                start: 1010,
+                count: 10
+            })
+        );
+        assert!(matches!(
+            Slice::take(&places, &ids, 10),
+            Err(SliceError::AllTaken(2))
+        ));
         first.keep("kept").unwrap();
         drop(first);
         assert!(Slice::take(&places, &ids, 10).is_err(), "files remain");
         give_back(&places, "kept").unwrap();
-        assert_eq!(Slice::take(&places, &ids, 10).unwrap().ids.uids, Some(IdRange { start: 1000, count: 10 }));
+        assert_eq!(
+            Slice::take(&places, &ids, 10).unwrap().ids.uids,
+            Some(IdRange {
+                start: 1000,
+                count: 10
+            })
+        );
         std::fs::remove_dir_all(&base).unwrap();
     }
 }

@@ -99,6 +99,9 @@ pub struct Placeholders {
     pub paths: Vec<(String, bool)>,
 }
 
+/// Placeholders that other sandboxes rely on: device and inode of the workspace, relative path.
+pub type ReliedOn = BTreeSet<((u64, u64), String)>;
+
 /// Why a state cannot be used.
 #[derive(Debug)]
 pub enum StateError {
@@ -290,19 +293,16 @@ pub fn lock_placeholders(places: &Places) -> Result<OwnedFd, StateError> {
     Ok(runtime)
 }
 
-/// Placeholders that sandboxes other than `name` rely on: workspace inode, path.
+/// Placeholders that sandboxes other than `name` rely on.
 ///
 /// # Errors
 /// The runtime directory cannot be read.
-pub fn relied_on(
-    places: &Places,
-    name: &str,
-) -> Result<BTreeSet<((u64, u64), String)>, StateError> {
+pub fn relied_on(places: &Places, name: &str) -> Result<ReliedOn, StateError> {
     let mut all = BTreeSet::new();
     for other in names(places)?.into_iter().filter(|other| other != name) {
         // One without a readable state has no placeholders, or none that we know of.
         let state = Home::open(places, &other).and_then(|home| home.read());
-        for made in state.ok().and_then(|state| state.placeholders) {
+        if let Some(made) = state.ok().and_then(|state| state.placeholders) {
             all.extend(made.paths.into_iter().map(|(path, _)| (made.inode, path)));
         }
     }

@@ -201,7 +201,10 @@ impl Loop<'_> {
         let input = |token, fd| (token, fd, PollFlags::IN);
         let mut all = vec![input(Token::Signals, watch.signals.as_fd())];
         if !self.init_ended {
-            all.push(input(Token::Init, watch.running.init_socket.as_fd()));
+            // Closed already where the command has taken init's place.
+            if !watch.plan.exec.pid1 {
+                all.push(input(Token::Init, watch.running.init_socket.as_fd()));
+            }
             all.push(input(Token::InitEnd, watch.running.init.pidfd.as_fd()));
         }
         if !self.gateway_ended {
@@ -260,7 +263,10 @@ impl Loop<'_> {
 
     fn timeout(&self) -> Option<Timespec> {
         let meter = self.watch.meter.as_ref().and_then(Meter::due);
-        let next = [self.deadline, self.kill_at, meter].into_iter().flatten().min()?;
+        let next = [self.deadline, self.kill_at, meter]
+            .into_iter()
+            .flatten()
+            .min()?;
         let left = next.saturating_duration_since(Instant::now());
         // Rounded up: a poll that returns early would spin.
         Timespec::try_from(left + Duration::from_millis(1)).ok()
@@ -338,7 +344,8 @@ impl Loop<'_> {
             return;
         };
         // Its last words may still be in the socket.
-        while self.outcome.is_none() && readable(&self.watch.running.init_socket) {
+        let speaks = !self.watch.plan.exec.pid1;
+        while speaks && self.outcome.is_none() && readable(&self.watch.running.init_socket) {
             let before = self.outcome;
             self.hear_init();
             if before == self.outcome {
@@ -435,7 +442,11 @@ impl Loop<'_> {
             self.note(Kind::TimeLimit { seconds });
             self.signal_job(libc::SIGTERM, Sender::Limit);
         }
-        let look = self.watch.meter.as_mut().filter(|meter| meter.due().is_some_and(|at| at <= now));
+        let look = self
+            .watch
+            .meter
+            .as_mut()
+            .filter(|meter| meter.due().is_some_and(|at| at <= now));
         if let Some(meter) = look
             && meter.look().is_err()
         {

@@ -51,8 +51,11 @@ pub(super) fn check(draft: &mut Draft<'_>) {
             .iter()
             .find_map(|(earlier, there, why)| clash(path, &what, earlier, there, why));
         refused.extend(clash.map(|cause| {
-            Diagnostic::error(format!("cannot mount at {path} inside ({}): {cause}", step.why))
-                .with_help("choose another place inside")
+            Diagnostic::error(format!(
+                "cannot mount at {path} inside ({}): {cause}",
+                step.why
+            ))
+            .with_help("choose another place inside")
         }));
         before.push((path, what, &step.why));
     }
@@ -78,7 +81,8 @@ fn clash(path: &str, what: &Placed, earlier: &str, there: &Placed, why: &Origin)
                     .is_some_and(|rest| Some(rest) == path.strip_prefix(earlier)),
                 Placed::Own | Placed::Entry => false,
             };
-            let cause = format!("{earlier} ({why}) is a directory of the host, and nothing is made in it");
+            let cause =
+                format!("{earlier} ({why}) is a directory of the host, and nothing is made in it");
             (!same).then_some(cause)
         }
     }
