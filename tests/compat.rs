@@ -374,8 +374,9 @@ class All(unittest.TestCase):
         from multiprocessing.shared_memory import SharedMemory
         memory = SharedMemory(create=True, size=4096)
         memory.buf[0] = 42
-        self.assertEqual(SharedMemory(memory.name).buf[0], 42)
-        memory.close(); memory.unlink()
+        again = SharedMemory(memory.name)
+        self.assertEqual(again.buf[0], 42)
+        again.close(); memory.close(); memory.unlink()
 
     def test_venv(self):
         venv.create("environment", with_pip=False, symlinks=True)
@@ -390,7 +391,8 @@ class All(unittest.TestCase):
         os.utime("moved/__init__.py", (1, 1))
         self.assertEqual(os.stat("moved/__init__.py").st_mtime, 1)
 
-unittest.main()
+if __name__ == "__main__":
+    unittest.main()
 "#,
     );
     bench.write("package/__init__.py", "");
@@ -428,7 +430,7 @@ fn git_in_a_repository() {
         "test -z \"$(git status --porcelain)\"; echo b >b; git add --all; git commit --quiet --message second
          git switch --quiet --create topic; git commit --quiet --allow-empty --message third
          git switch --quiet -; git merge --quiet topic; git tag v1; git stash list
-         git gc --quiet --prune=now; git fsck; git log --oneline; git describe
+         git gc --quiet --prune=now; git fsck; git log --oneline; git describe --tags
          git ls-files | tr '\\n' ' '; git diff --exit-code HEAD",
     );
     ran.says(&["first", "second", "third", "v1", "a b "])
@@ -461,12 +463,9 @@ fn git_configuration_stays() {
          ! echo ../evil >.git/commondir; ! rm -f .git/commondir; ! touch .git/config.worktree; ! mv evil .git/commondir",
     );
     ran.says(&[]);
-    assert!(
-        ran.stderr
-            .contains("could not write config file .git/config"),
-        "{}",
-        ran.text()
-    );
+    for words in ["could not write config file", "Device or resource busy"] {
+        assert!(ran.stderr.contains(words), "{}", ran.text());
+    }
     bench.outside("git status; rm -r evil");
     assert_eq!(
         bench.outside("cat .git/config; find .git -maxdepth 1 | sort"),
@@ -581,7 +580,8 @@ class Sockets(unittest.TestCase):
         with self.assertRaises(OSError): socket.create_connection(("192.0.2.1", 80), 1)
         with self.assertRaises(OSError): socket.getaddrinfo("example.org", 80)
 
-unittest.main()
+if __name__ == "__main__":
+    unittest.main()
 "#,
     );
     bench
@@ -621,7 +621,8 @@ fn gdb_needs_a_grant() {
         .iter()
         .for_each(|(path, text)| bench.write(path, text));
     bench.outside("gcc -g -o sum main.c add.c twice.c");
-    let debug = "gdb -nx -batch -ex 'break add' -ex run -ex backtrace -ex continue ./sum 2>&1";
+    let debug =
+        "gdb -nx -batch -ex 'break add' -ex run -ex backtrace -ex continue ./sum 2>&1 || true";
     bench
         .job(debug)
         .says(&["ptrace: Operation not permitted"])
@@ -633,6 +634,9 @@ fn gdb_needs_a_grant() {
         .says(&["in run (to=", "sum 42"])
         .was_refused(&[]);
 }
+
+const STATIC: &str =
+    "schema = 1\nname = \"static\"\nextends = \"strict\"\n[degrade]\nallow = [\"cgroup\"]\n";
 
 /// A static computation: reads the workspace, writes /tmp.
 #[test]
@@ -648,18 +652,13 @@ fn strict_compiles_and_computes() {
         "sum.py",
         "import json, threading\nprint(json.dumps({'sum': sum(range(10))}))\n",
     );
-    let options = ["--policy", "strict", "--workspace", ".:ro"];
+    // An ordinary user's limits are weaker on many hosts; that is not the matter here.
+    let policy = bench.policy("static.toml", STATIC);
+    let options = ["--policy", policy.to_str().unwrap(), "--workspace", ".:ro"];
     let ran = bench.run(
         &options,
         "gcc -pipe -o /tmp/sum main.c add.c twice.c; /tmp/sum; python3 sum.py; seq 3 | sort -r | tr '\\n' ' '; ! touch new",
     );
-    if ran.status == Some(125) {
-        assert!(ran.stderr.contains("degrade"), "{}", ran.text());
-        return skip(
-            "strict",
-            "this host cannot limit memory for an ordinary user",
-        );
-    }
     ran.says(&["sum 42", "{\"sum\": 45}", "3 2 1 "])
         .was_refused(&[]);
 }

@@ -6,6 +6,7 @@ use crate::cli::problem::Problem;
 use crate::policy::forbidden::{ForbiddenRoot, refusal};
 use crate::policy::text::env_matches;
 use crate::policy::{Access, Policy};
+use crate::sandbox::plan::Placeholder;
 use crate::sandbox::request::{HostObject, Mount, Protected, Request, Workspace};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
@@ -261,7 +262,12 @@ fn workspace(
     } else {
         Vec::new()
     };
-    let sockets = sockets(&object.path)?;
+    let mut sockets = sockets(&object.path)?;
+    sockets.retain(|socket| {
+        !protected
+            .iter()
+            .any(|path| path.missing().as_ref() == Some(socket))
+    });
     Ok(Workspace {
         object,
         inside,
@@ -312,7 +318,8 @@ fn look_at(workspace: &HostObject, path: &str, origin: &Origin) -> Result<Protec
     let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
     let mut here = open(&workspace.path, OFlags::DIRECTORY, "--workspace")?;
     let (mut existing, mut is_directory) = (0, true);
-    for name in &names {
+    for (depth, name) in names.iter().enumerate() {
+        let placeholder = Placeholder::holding(&names[..=depth].join("/"));
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let refuse = |cause: &str| {
             Diagnostic::error(format!("protected path {path} ({origin}): {name} {cause}"))
@@ -322,7 +329,7 @@ fn look_at(workspace: &HostObject, path: &str, origin: &Origin) -> Result<Protec
         };
         match openat(&here, *name, flags, Mode::empty()) {
             // Another sandbox's, or one that was left: as good as missing.
-            Ok(_) if placeholders::is_one(&here, name) => break,
+            Ok(_) if placeholders::is_one(&here, name, &placeholder) == Ok(true) => break,
             Ok(next) => {
                 let stat = rustix::fs::fstat(&next).map_err(|errno| refuse(&errno.to_string()))?;
                 let kind = FileType::from_raw_mode(stat.st_mode);

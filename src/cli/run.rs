@@ -10,6 +10,7 @@ use crate::confine::idmap::IMAGE_IDS;
 use crate::host::facts::{Caller, Facts, IdRange};
 use crate::policy::flags::variables;
 use crate::policy::{Access, IdMode};
+use crate::sandbox::message::Status;
 use crate::sandbox::plan::{self, Plan};
 use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;
@@ -245,6 +246,10 @@ fn exit_code(ended: &Ended) -> Result<u8, Problem> {
         Outcome::TimedOut => {
             note("cofferdam: the time limit ended the job");
             Ok(TIMED_OUT)
+        }
+        Outcome::OutOfMemory => {
+            note("cofferdam: the memory limit ended the job");
+            Ok(Status::Signal(libc::SIGKILL).exit_code())
         }
         Outcome::DiskFull => {
             note("cofferdam: the disk limit ended the job");

@@ -89,6 +89,22 @@ pub struct Protected {
     pub origin: Origin,
 }
 
+impl Protected {
+    /// Its components.
+    pub fn components(&self) -> Vec<&str> {
+        self.path
+            .split('/')
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    /// The first component that is missing, as a path: where a placeholder goes.
+    pub fn missing(&self) -> Option<String> {
+        let names = self.components();
+        (self.existing < names.len()).then(|| names[..=self.existing].join("/"))
+    }
+}
+
 /// A mount grant and its source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! [host] Placeholders for protected paths that do not exist yet: empty files of ours in the workspace.
+//! [host] Placeholders for protected paths that do not exist yet: sockets and files of ours in the workspace.
 //!
 //! Sandboxes in one workspace share them: the last one removes them. Removed
 //! earlier, the mount over them would go with them (rmdir and unlink detach the
@@ -7,15 +7,16 @@
 //! The workspace may be written by others meanwhile, so every path is resolved
 //! beneath the pinned directory and never through a symlink.
 
+use crate::sandbox::plan::Placeholder;
 use crate::supervise::state::{Placeholders, ReliedOn};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mknodat, openat, openat2, statat,
 };
 use rustix::io::Errno;
 
-const FILE: Mode = Mode::from_raw_mode(0o444);
-const DIRECTORY: Mode = Mode::from_raw_mode(0o555);
+/// How a placeholder is known again.
+const MODE: Mode = Mode::from_raw_mode(0o444);
 
 type Failed = (String, Errno);
 
@@ -42,29 +43,23 @@ fn parent<'p>(workspace: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str), 
     Ok((fd, name))
 }
 
-/// What lies at `name` is a placeholder: ours, empty, and of a mode that nobody
-/// gives a file by accident.
-pub fn is_one(parent: &OwnedFd, name: &str) -> bool {
-    let Ok(stat) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else {
-        return false;
-    };
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
-    ours && match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => mode == FILE && stat.st_size == 0,
-        FileType::Directory => mode == DIRECTORY && is_empty(parent, name),
+/// What lies at `name` is such a placeholder: ours, as we make it, and of a mode
+/// that nobody gives such a file by accident.
+///
+/// # Errors
+/// That of fstatat(2); ENOENT where nothing lies there.
+pub fn is_one(parent: &OwnedFd, name: &str, kind: &Placeholder) -> Result<bool, Errno> {
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw()
+        && Mode::from_raw_mode(stat.st_mode) == MODE;
+    let alike = match (kind, FileType::from_raw_mode(stat.st_mode)) {
+        (Placeholder::Socket, FileType::Socket) => true,
+        (Placeholder::File(text), FileType::RegularFile) => {
+            usize::try_from(stat.st_size) == Ok(text.len())
+        }
         _ => false,
-    }
-}
-
-fn is_empty(parent: &OwnedFd, name: &str) -> bool {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let entries = openat(parent, name, flags, Mode::empty()).and_then(Dir::new);
-    entries.is_ok_and(|mut entries| {
-        entries.all(|entry| {
-            entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
-        })
-    })
+    };
+    Ok(ours && alike)
 }
 
 /// Makes them all. One that is there already is another sandbox's, or was left.
@@ -73,31 +68,34 @@ fn is_empty(parent: &OwnedFd, name: &str) -> bool {
 /// The path that could not be made and why; EEXIST when something else appeared meanwhile.
 pub fn make(all: &Placeholders) -> Result<(), Failed> {
     let workspace = workspace(all)?;
-    for (path, directory) in &all.paths {
+    for (path, kind) in &all.paths {
         let fail = |errno| (path.clone(), errno);
         let (parent, name) = parent(&workspace, path)?;
-        match make_one(&parent, name, *directory) {
+        match make_one(&parent, name, kind) {
             Ok(()) => {}
-            Err(Errno::EXIST) if is_one(&parent, name) => {}
+            Err(Errno::EXIST) if is_one(&parent, name, kind) == Ok(true) => {}
             Err(errno) => return Err(fail(errno)),
         }
     }
     Ok(())
 }
 
-fn make_one(parent: &OwnedFd, name: &str, directory: bool) -> Result<(), Errno> {
-    let mode = if directory { DIRECTORY } else { FILE };
-    if directory {
-        mkdirat(parent, name, mode)?;
-    } else {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        openat(parent, name, flags, mode)?;
+fn make_one(parent: &OwnedFd, name: &str, kind: &Placeholder) -> Result<(), Errno> {
+    match kind {
+        Placeholder::Socket => mknodat(parent, name, FileType::Socket, MODE, 0)?,
+        Placeholder::File(text) => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = openat(parent, name, flags, MODE)?;
+            if rustix::io::write(&file, text.as_bytes())? != text.len() {
+                return Err(Errno::NOSPC);
+            }
+        }
     }
     // Whatever the umask is: the mode is how it is known again.
-    rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
+    rustix::fs::chmodat(parent, name, MODE, AtFlags::empty())
 }
 
-/// Removes those that are still empty and that no other sandbox relies on; what
+/// Removes those that are as they were made and that no other sandbox relies on; what
 /// somebody has used meanwhile stays.
 ///
 /// # Errors
@@ -109,7 +107,7 @@ pub fn remove(all: &Placeholders, relied_on: &ReliedOn) -> Result<(), Failed> {
         Err((_, Errno::NOENT | Errno::STALE)) => return Ok(()),
         Err(failed) => return Err(failed),
     };
-    for (path, directory) in &all.paths {
+    for (path, kind) in &all.paths {
         if relied_on.contains(&(all.inode, path.clone())) {
             continue;
         }
@@ -119,19 +117,13 @@ pub fn remove(all: &Placeholders, relied_on: &ReliedOn) -> Result<(), Failed> {
             Err((_, Errno::NOENT)) => continue,
             Err(failed) => return Err(failed),
         };
-        let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => continue,
+        match is_one(&parent, name, kind) {
+            Ok(true) => {}
+            Ok(false) | Err(Errno::NOENT) => continue,
             Err(errno) => return Err(fail(errno)),
-        };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let flags = match (directory, kind) {
-            (true, FileType::Directory) => AtFlags::REMOVEDIR,
-            (false, FileType::RegularFile) if stat.st_size == 0 => AtFlags::empty(),
-            _ => continue,
-        };
-        match rustix::fs::unlinkat(&parent, name, flags) {
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+        }
+        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(fail(errno)),
         }
     }

@@ -12,7 +12,7 @@ use crate::supervise::places::{self, Places};
 use crate::supervise::pump::Pump;
 use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
 use crate::supervise::terminal::{self, RawTerminal};
-use crate::supervise::watch::{FORWARDED, Outcome, Watch};
+use crate::supervise::watch::{FORWARDED, Lost, Outcome, Watch};
 use crate::supervise::{client, placeholders, state, sweep};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
@@ -269,6 +269,10 @@ impl Session<'_> {
         sink.record(end_of(&result)).map_err(SessionError::Events)?;
         sink.record(Kind::Ended).map_err(SessionError::Events)?;
         let (outcome, refusals) = result?;
+        let outcome = match outcome {
+            Outcome::Lost(Lost::Init) if kills > 0 => Outcome::OutOfMemory,
+            other => other,
+        };
         Ok(Ended {
             outcome,
             refusals,
@@ -519,6 +523,9 @@ impl Session<'_> {
             Ok(ended) if self.detached => {
                 state.ended = Some(match ended.outcome {
                     Outcome::Exited(status) => End::Exited(status),
+                    Outcome::OutOfMemory => {
+                        End::Exited(crate::sandbox::message::Status::Signal(libc::SIGKILL))
+                    }
                     _ => End::Failed,
                 });
                 held.write(&state)?;
@@ -624,12 +631,7 @@ fn remove_placeholders(
 fn placeholders(plan: &Plan) -> Option<Placeholders> {
     let mut all: Option<Placeholders> = None;
     for step in &plan.steps {
-        let Op::Placeholder {
-            source,
-            path,
-            directory,
-        } = &step.op
-        else {
+        let Op::Placeholder { source, path, kind } = &step.op else {
             continue;
         };
         let workspace = plan.sources.get(*source)?;
@@ -639,7 +641,7 @@ fn placeholders(plan: &Plan) -> Option<Placeholders> {
             paths: Vec::new(),
         })
         .paths
-        .push((path.clone(), *directory));
+        .push((path.clone(), kind.clone()));
     }
     all
 }

@@ -6,6 +6,7 @@
 
 use crate::cgroup::Group;
 use crate::sandbox::message::Status;
+use crate::sandbox::plan::Placeholder;
 use crate::supervise::places::{self, Places};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat};
@@ -95,8 +96,8 @@ pub struct Placeholders {
     pub workspace: String,
     /// Its device and inode.
     pub inode: (u64, u64),
-    /// Relative paths; true for directories.
-    pub paths: Vec<(String, bool)>,
+    /// Relative paths, and what is made there.
+    pub paths: Vec<(String, Placeholder)>,
 }
 
 /// Placeholders that other sandboxes rely on: device and inode of the workspace, relative path.

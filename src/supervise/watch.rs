@@ -73,6 +73,8 @@ pub enum Outcome {
     TimedOut,
     /// The disk limit ended it.
     DiskFull,
+    /// The memory limit ended it: the kernel kills the whole cgroup, init with it.
+    OutOfMemory,
     /// A process of ours was killed: which.
     Lost(Lost),
 }
@@ -695,7 +697,7 @@ impl Loop<'_> {
     fn tell_end(&self, outcome: Outcome) {
         let status = match outcome {
             Outcome::Exited(status) => status,
-            Outcome::TimedOut | Outcome::DiskFull | Outcome::Lost(_) => {
+            Outcome::TimedOut | Outcome::DiskFull | Outcome::OutOfMemory | Outcome::Lost(_) => {
                 Status::Signal(libc::SIGKILL)
             }
         };

@@ -4,8 +4,9 @@ use crate::catalogue::{Expect, Positive, Removal, Row, rows};
 use crate::site::{Preset, Site, Who};
 use crate::support::probe::{Answer, answers};
 use crate::support::skip;
-use cofferdam::sandbox::plan::{Op, Plan};
+use cofferdam::sandbox::plan::{Op, Placeholder, Plan};
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -97,20 +98,14 @@ impl Site {
     fn hold_places(&self, plan: &Plan) -> Vec<PathBuf> {
         let mut made = Vec::new();
         for step in &plan.steps {
-            let Op::Placeholder {
-                source,
-                path,
-                directory,
-            } = &step.op
-            else {
+            let Op::Placeholder { source, path, kind } = &step.op else {
                 continue;
             };
             let relative = path.trim_start_matches('/');
             let path = PathBuf::from(&plan.sources[*source].path).join(relative);
-            if *directory {
-                std::fs::create_dir(&path).unwrap();
-            } else {
-                std::fs::write(&path, "").unwrap();
+            match kind {
+                Placeholder::Socket => drop(UnixListener::bind(&path).unwrap()),
+                Placeholder::File(text) => std::fs::write(&path, text).unwrap(),
             }
             made.push(path);
         }

@@ -216,10 +216,16 @@ pub fn program() -> String {
         let build = fs::metadata(env!("CARGO_BIN_EXE_cofferdam")).unwrap().ino();
         let user = rustix::process::getuid().as_raw();
         let directory = PathBuf::from(format!("/var/tmp/cofferdam-launch-programs-{user}-{build}"));
+        // Whole or not at all: another run of the same build may be doing the same.
+        let fresh = directory.with_extension(std::process::id().to_string());
         let mut install = Command::new("install");
-        install.args(["-D", "--mode", "755", "-t"]).arg(&directory);
+        install.args(["-D", "--mode", "755", "-t"]).arg(&fresh);
         install.args([built("cofferdam"), built("cofferdam-init")]);
         assert!(install.status().unwrap().success(), "{install:?}");
+        if fs::rename(&fresh, &directory).is_err() {
+            // There already, and of the same build.
+            fs::remove_dir_all(&fresh).unwrap();
+        }
         directory
     });
     directory.join("cofferdam").to_str().unwrap().to_owned()

@@ -136,6 +136,31 @@ pub struct Step {
     pub why: Origin,
 }
 
+/// What holds a protected path that does not exist, so that the job cannot make it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placeholder {
+    /// A socket that nobody listens on: git neither lists nor adds it, no tool
+    /// takes `.git` for a repository then, and opening it is ENXIO. An empty
+    /// directory makes go(1) fail, and empty files get committed.
+    Socket,
+    /// A file with this text.
+    File(String),
+}
+
+impl Placeholder {
+    /// What holds this path of a workspace. git reads two of them wherever they
+    /// exist and fails on what is no file; their text says what their absence
+    /// says, gitrepository-layout(5).
+    pub fn holding(path: &str) -> Self {
+        match path {
+            ".git/commondir" => Self::File(".\n".to_owned()),
+            ".git/config.worktree" => Self::File(String::new()),
+            _ => Self::Socket,
+        }
+    }
+}
+
 /// One kernel effect. Paths are absolute inside the new root; `owner` is an id of U0, used as uid and gid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -178,11 +203,11 @@ pub enum Op {
         path: String,
         attributes: Attributes,
     },
-    /// Empty placeholder in the host's workspace, removed again at the end.
+    /// Placeholder in the host's workspace, removed again at the end.
     Placeholder {
         source: usize,
         path: String,
-        directory: bool,
+        kind: Placeholder,
     },
     /// Mounts a directory inside over itself, so that it cannot be renamed; optionally read-only.
     Pin { path: String, read_only: bool },

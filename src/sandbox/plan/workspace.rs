@@ -2,7 +2,7 @@
 
 use super::ids::Maps;
 use super::order::Draft;
-use super::{Attributes, Op, Source};
+use super::{Attributes, Op, Placeholder, Source};
 use crate::confine::idmap::Extent;
 use crate::policy::words::Word;
 use crate::policy::{Access, TmpfsGrant};
@@ -179,41 +179,23 @@ fn mount_workspace(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
     }
 }
 
-/// Components of a protected path.
-fn components(protected: &Protected) -> Vec<&str> {
-    protected
-        .path
-        .split('/')
-        .filter(|name| !name.is_empty())
-        .collect()
-}
-
 /// The first missing component of each protected path is made, so that it can be
-/// mounted over: an empty directory on the way, an empty file at the end.
+/// mounted over.
 fn placeholders(draft: &mut Draft<'_>, source: usize, workspace: &Workspace) {
     for protected in &workspace.protected {
-        let names = components(protected);
-        if let Some(path) = missing(&names, protected.existing) {
+        if let Some(path) = protected.missing() {
             let already = draft.steps.iter().any(
                 |step| matches!(&step.op, Op::Placeholder { path: made, .. } if *made == path),
             );
             if !already {
-                let directory = protected.existing + 1 < names.len();
+                let kind = Placeholder::holding(&path);
                 draft.step(
-                    Op::Placeholder {
-                        source,
-                        path,
-                        directory,
-                    },
+                    Op::Placeholder { source, path, kind },
                     protected.origin.clone(),
                 );
             }
         }
     }
-}
-
-fn missing(names: &[&str], existing: usize) -> Option<String> {
-    (existing < names.len()).then(|| names[..=existing].join("/"))
 }
 
 /// Every directory on the way becomes a mount point, so that it cannot be renamed
@@ -222,7 +204,7 @@ fn protect(draft: &mut Draft<'_>, workspace: &Workspace) {
     let ends: BTreeSet<String> = workspace.protected.iter().map(end).collect();
     let mut pins: BTreeMap<String, Origin> = BTreeMap::new();
     for protected in &workspace.protected {
-        let names = components(protected);
+        let names = protected.components();
         let last = (protected.existing + 1).min(names.len());
         for depth in 1..=last {
             pins.entry(names[..depth].join("/"))
@@ -244,7 +226,7 @@ fn protect(draft: &mut Draft<'_>, workspace: &Workspace) {
 
 /// The path itself, or its first missing component.
 fn end(protected: &Protected) -> String {
-    let names = components(protected);
+    let names = protected.components();
     names[..(protected.existing + 1).min(names.len())].join("/")
 }
 

@@ -306,12 +306,16 @@ fn readable_device(path: &str) -> Verdict {
 fn read_open(paths: &[&str]) -> Verdict {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &str| stat(path).map(|found| found.dev()).ok();
-    worst(paths.iter().map(|path| match open(path, libc::O_RDONLY, 0) {
-        Ok(_) if path.starts_with("/proc/") && device(path) != device("/proc") => {
-            clean(format!("{path} is covered"))
-        }
-        opened => object(opened, path),
-    }))
+    worst(
+        paths
+            .iter()
+            .map(|path| match open(path, libc::O_RDONLY, 0) {
+                Ok(_) if path.starts_with("/proc/") && device(path) != device("/proc") => {
+                    clean(format!("{path} is covered"))
+                }
+                opened => object(opened, path),
+            }),
+    )
 }
 
 /// kptr_restrict shows zeros to the unprivileged; real addresses defeat KASLR.

@@ -2,38 +2,7 @@
 # as: user root
 # Asserts what the other tests rely on: kernel 6.1, cgroup v2 with delegation,
 # the user manager, AppArmor, Landlock, user namespaces, subordinate ids.
-set -u
-failures=0
-
-check() {
-    what=$1
-    shift
-    if "$@"; then
-        echo "pass: $what"
-    else
-        echo "FAIL: $what"
-        failures=$((failures + 1))
-    fi
-}
-
-is() {
-    [ "$1" = "$2" ] || {
-        echo "  found '$1', expected '$2'"
-        return 1
-    }
-}
-
-has_words() {
-    for word in $2; do
-        case " $1 " in
-            *" $word "*) ;;
-            *)
-                echo "  '$word' is not in '$1'"
-                return 1
-                ;;
-        esac
-    done
-}
+. /payload/check
 
 uid=$(id -u)
 echo "uid $uid, kernel $(uname -r), cgroup $(cat /proc/self/cgroup)"
@@ -75,4 +44,4 @@ else
     check "root has CAP_SYS_RESOURCE" test "$((0x$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status) >> 24 & 1))" = 1
 fi
 
-[ "$failures" = 0 ]
+finish
