@@ -103,13 +103,17 @@ impl Site {
             set_id: true,
             ..Attributes::default()
         };
-        let pivot = position(plan, |op| matches!(op, Op::SealRoot | Op::Pivot));
+        // Before any mask: those are kept over the host's /dev until the pivot.
+        let at = 1 + position(
+            plan,
+            |op| matches!(op, Op::Tmpfs { path, .. } if path == "/dev/shm"),
+        );
         let op = Op::Bind {
             source,
             path: path.clone(),
             attributes,
         };
-        plan.steps.insert(pivot, always(op));
+        plan.steps.insert(at, always(op));
         let abi = plan.requires.landlock_abi;
         for step in &mut plan.steps {
             if let Op::Landlock { rules } = &mut step.op {

@@ -155,7 +155,9 @@ pub const ROWS: &[Row] = &[
         Expect::Absent,
         Control::Mounts("/dev"),
         Positive::Root,
-        &[Removal::DropStep("landlock", ""), Removal::AddBind("/dev")],
+        &[Removal::Behind(
+            "the node's mode: only the host's root may, and it is not mapped",
+        )],
     ),
     row(
         "F-50-tun-device",
@@ -163,7 +165,9 @@ pub const ROWS: &[Row] = &[
         Expect::Absent,
         Control::Mounts("/dev"),
         Positive::Root,
-        &[Removal::DropStep("landlock", ""), Removal::AddBind("/dev")],
+        &[Removal::Behind(
+            "the node's mode: only the host's root may, and it is not mapped",
+        )],
     ),
     row(
         "F-51-host-devices",
@@ -171,7 +175,9 @@ pub const ROWS: &[Row] = &[
         Expect::Absent,
         Control::Mounts("/dev"),
         Positive::Root,
-        &[Removal::DropStep("landlock", ""), Removal::AddBind("/dev")],
+        &[Removal::Behind(
+            "the node's mode: only the host's root may, and it is not mapped",
+        )],
     ),
     row(
         "F-52-outside-file",

@@ -22,6 +22,7 @@ pub const ROWS: &[Row] = &[
         Control::LockedMounts,
         Positive::UserNamespace,
         &[
+            Removal::DropSeccompRule("mount"),
             Removal::DropSeccompRule("unshare"),
             Removal::RaiseLimit("max_mnt_namespaces"),
             Removal::DropSeccompRule("umount2"),
@@ -37,6 +38,7 @@ pub const ROWS: &[Row] = &[
         Control::LockedMounts,
         Positive::Root,
         &[
+            Removal::DropSeccompRule("mount"),
             Removal::DropSeccompRule("unshare"),
             Removal::RaiseLimit("max_mnt_namespaces"),
             Removal::DropSeccompRule("umount2"),
