@@ -116,7 +116,6 @@ fn request(argv: &[&str]) -> Request {
         layers: None,
         keep: false,
         masked: std::collections::BTreeMap::new(),
-        slice: None,
     }
 }
 
@@ -217,7 +216,7 @@ fn supervised(plan: Plan, stdio: fn() -> OwnedFd) -> Sandbox {
         };
         privileged::as_unprivileged(&copy, None, work).unwrap();
     });
-    let mut pid = || {
+    let pid = || {
         let mut bytes = [0; 4];
         (&mine).read_exact(&mut bytes).unwrap();
         i32::from_ne_bytes(bytes)

@@ -9,7 +9,7 @@ use crate::supervise::control::{Answer, Ask};
 use crate::supervise::recover::{read_plan, recover};
 use crate::supervise::serve::{SessionError, undo};
 use crate::supervise::state::{self, Held, Home, StateError};
-use crate::supervise::{client, places, sweep};
+use crate::supervise::{client, places, slices, sweep};
 
 /// `stop` as typed.
 #[derive(Clone, Debug, clap::Args)]
@@ -203,7 +203,9 @@ fn remove_kept(context: &Context, name: &str) -> Result<(), Problem> {
         None => sweep::remove_tree(&layers, name)
             .map_err(|errno| SessionError::System("remove layers", errno)),
     };
-    removed.map_err(Problem::from)
+    removed.map_err(Problem::from)?;
+    slices::give_back(&context.places, name)
+        .map_err(|error| Problem::line(format!("give back ids of sandbox {name}: {error}")))
 }
 
 /// `cofferdam prune`.

@@ -82,7 +82,6 @@ pub fn request(
         terminal,
         pid1: args.pid1,
         keep: args.keep,
-        slice: None,
     })
 }
 
@@ -101,7 +100,8 @@ fn masked(
         .collect();
     // The longest place inside that holds a path is the one that shows it.
     shown.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.len()));
-    shown.extend([("/proc", "/proc"), ("/sys", "/sys")]);
+    shown.push(("/proc", "/proc"));
+    shown.extend(context.facts.sys.iter().map(|path| (&**path, &**path)));
     match rootfs {
         Some(rootfs) => shown.push(("", &rootfs.path)),
         None => {

@@ -8,8 +8,8 @@ use crate::cli::problem::{Problem, REFUSED};
 use crate::cli::request;
 use crate::confine::idmap::IMAGE_IDS;
 use crate::host::facts::{Caller, Facts, IdRange};
-use crate::policy::Access;
 use crate::policy::flags::variables;
+use crate::policy::{Access, IdMode};
 use crate::sandbox::message::Status;
 use crate::sandbox::plan::{self, Plan};
 use crate::sandbox::request::Request;
@@ -17,6 +17,7 @@ use crate::source::diagnostic::Diagnostic;
 use crate::source::text::Source;
 use crate::supervise::recover::recover;
 use crate::supervise::serve::{Ended, Session};
+use crate::supervise::slices::Slice;
 use crate::supervise::terminal;
 use crate::supervise::watch::Outcome;
 
@@ -51,6 +52,8 @@ pub struct Prepared {
     pub context: Context,
     /// The plan.
     pub plan: Plan,
+    /// The ids that are this sandbox's alone.
+    pub slice: Option<Slice>,
 }
 
 /// Policy, request and plan; what `plan` prints and `run` does.
@@ -77,11 +80,24 @@ pub fn prepare(args: &SandboxArgs, terminal: [bool; 3]) -> Result<Prepared, Prob
     };
     let request = request::request(args, name, &policy, &context, &reading.forbidden, terminal)?;
     let mut context = context;
+    let slice = if policy.ids.mode.value == IdMode::Exclusive {
+        let size = policy.ids.exclusive_size.value;
+        let slice = Slice::take(&context.places, &context.facts.subordinate, size)
+            .map_err(|error| Problem::line(error.to_string()))?;
+        context.facts.subordinate = slice.ids.clone();
+        Some(slice)
+    } else {
+        None
+    };
     if context.facts.privileged {
         context.facts = act_for(context.facts, &request)?;
     }
     let plan = plan::plan(&policy, &request, &context.facts)?;
-    Ok(Prepared { context, plan })
+    Ok(Prepared {
+        context,
+        plan,
+        slice,
+    })
 }
 
 /// Started by root, a sandbox has the rights of the workspace's owner, or of the
@@ -189,8 +205,19 @@ fn session<'a>(args: &Args, prepared: &'a Prepared) -> Session<'a> {
 
 fn foreground(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
     let ended = session(args, prepared).run(|| {})?;
+    keep_slice(prepared, &ended)?;
     tell_end(args, &prepared.plan, &ended);
     exit_code(&ended)
+}
+
+/// Ids of files that are kept stay with them.
+fn keep_slice(prepared: &Prepared, ended: &Ended) -> Result<(), Problem> {
+    match (&ended.kept, &prepared.slice) {
+        (Some(_), Some(slice)) => slice.keep(&prepared.plan.name).map_err(|errno| {
+            Problem::line(format!("ids.mode = \"exclusive\": keep the slice: {errno}"))
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn tell_end(args: &Args, plan: &Plan, ended: &Ended) {
@@ -283,10 +310,8 @@ fn background(
         crate::sys::unheard(crate::sys::socket::send(caller, &[0], &[]));
         crate::sys::unheard(quiet());
     };
-    session(args, prepared)
-        .run(started)
-        .map(drop)
-        .map_err(Problem::from)
+    let ended = session(args, prepared).run(started)?;
+    keep_slice(prepared, &ended)
 }
 
 /// The caller's terminal and pipes are not ours any more.

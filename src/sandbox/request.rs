@@ -37,8 +37,6 @@ pub struct Request {
     pub keep: bool,
     /// Of the policy's masked paths those that exist inside, and whether they are directories.
     pub masked: BTreeMap<String, bool>,
-    /// Slice of the caller's subordinate ids when `ids.mode = "exclusive"`.
-    pub slice: Option<crate::host::facts::IdRange>,
 }
 
 /// A directory or file of the host, as it was when it was looked at.

@@ -5,12 +5,14 @@
 
 pub mod client;
 pub mod control;
+pub mod disk;
 pub mod logs;
 pub mod placeholders;
 pub mod places;
 pub mod pump;
 pub mod recover;
 pub mod serve;
+pub mod slices;
 pub mod state;
 pub mod sweep;
 pub mod terminal;

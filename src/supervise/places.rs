@@ -15,6 +15,8 @@ pub struct Places {
     pub records: PathBuf,
     /// Layers of overlays that cannot or must not be on tmpfs.
     pub layers: PathBuf,
+    /// One file per slice of subordinate ids.
+    pub slices: PathBuf,
 }
 
 /// A directory that cannot be used.
@@ -51,7 +53,12 @@ impl Places {
     /// [`PlacesError`].
     pub fn of_caller(uid: u32, home: Option<&str>) -> Result<Self, PlacesError> {
         let places = Self::paths(uid, home)?;
-        for directory in [&places.runtime, &places.records, &places.layers] {
+        for directory in [
+            &places.runtime,
+            &places.records,
+            &places.layers,
+            &places.slices,
+        ] {
             make(directory)?;
         }
         Ok(places)
@@ -84,6 +91,7 @@ impl Places {
             runtime,
             records: data.join("sandboxes"),
             layers: data.join("layers"),
+            slices: data.join("ids"),
         }
     }
 
@@ -94,7 +102,7 @@ impl Places {
 
     /// Directories of ours that no job may see, for the forbidden list.
     pub fn all(&self) -> Vec<String> {
-        [&self.runtime, &self.records, &self.layers]
+        [&self.runtime, &self.records, &self.layers, &self.slices]
             .into_iter()
             .filter_map(|path| path.to_str().map(str::to_owned))
             .collect()

@@ -6,6 +6,7 @@ use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
 use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
 use crate::sandbox::plan::{CgroupLimits, Op, Plan};
+use crate::supervise::disk::Meter;
 use crate::supervise::logs::Log;
 use crate::supervise::places::{self, Places};
 use crate::supervise::pump::Pump;
@@ -189,7 +190,7 @@ impl Session<'_> {
             placeholders::make(wanted)
                 .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
         }
-        self.make_layers()?;
+        let layers = self.make_layers()?;
         let name = &self.plan.name;
         let cgroup = self
             .limits()
@@ -208,6 +209,7 @@ impl Session<'_> {
             cgroup,
             program,
             handed,
+            layers,
         })
     }
 
@@ -363,10 +365,13 @@ impl Session<'_> {
             .map_err(SessionError::Events)?;
         started();
         let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
+        let limit = self.plan.supervise.disk.zip(opened.layers.take());
+        let meter = limit.map(|(bytes, layers)| Meter::new(layers, running.gateway.pid, bytes));
         let watch = Watch {
             plan: self.plan,
             running,
             cgroup: opened.cgroup.as_ref(),
+            meter,
             pumps: stdio.pumps,
             logged: stdio.logged,
             log: stdio.log,
@@ -381,9 +386,10 @@ impl Session<'_> {
         outcome
     }
 
-    fn make_layers(&self) -> Result<(), SessionError> {
+    /// The directory of this sandbox's layers, where it has any.
+    fn make_layers(&self) -> Result<Option<OwnedFd>, SessionError> {
         if self.plan.layer_names().next().is_none() {
-            return Ok(());
+            return Ok(None);
         }
         let layers = places::open(&self.places.layers)
             .map_err(|error| SessionError::State(StateError::Places(error)))?;
@@ -394,7 +400,10 @@ impl Session<'_> {
                 self.give(&layer)?;
             }
         }
-        Ok(())
+        if self.privileged {
+            self.give(&own)?;
+        }
+        Ok(Some(own))
     }
 
     /// The sandbox's ends of 0–2 and what is done with ours.
@@ -531,6 +540,7 @@ struct Opened {
     cgroup: Option<Group>,
     program: Program,
     handed: Vec<OwnedFd>,
+    layers: Option<OwnedFd>,
 }
 
 /// The event that tells how the job ended, or that it never began.
@@ -704,10 +714,10 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     let mut records = Vec::new();
     for entry in rustix::fs::Dir::read_from(all)? {
         let entry = entry?;
-        if let Ok(name) = entry.file_name().to_str() {
-            if !name.starts_with('.') {
-                records.push(name.to_owned());
-            }
+        if let Ok(name) = entry.file_name().to_str()
+            && !name.starts_with('.')
+        {
+            records.push(name.to_owned());
         }
     }
     if records.len() < RECORDS {

@@ -303,7 +303,7 @@ pub fn relied_on(
     for other in names(places)?.into_iter().filter(|other| other != name) {
         // One without a readable state has no placeholders, or none that we know of.
         let state = Home::open(places, &other).and_then(|home| home.read());
-        for made in state.ok().and_then(|state| state.placeholders) {
+        if let Some(made) = state.ok().and_then(|state| state.placeholders) {
             all.extend(made.paths.into_iter().map(|(path, _)| (made.inode, path)));
         }
     }

@@ -7,6 +7,7 @@ use crate::sandbox::launch::Running;
 use crate::sandbox::message::{Command, JOB, Order, PACKET, Report, SHORT, Status};
 use crate::sandbox::plan::{Op, Plan};
 use crate::supervise::control::{Answer, Ask, Live};
+use crate::supervise::disk::Meter;
 use crate::supervise::logs::Log;
 use crate::supervise::pump::Pump;
 use crate::supervise::{client, terminal};
@@ -42,6 +43,8 @@ pub struct Watch<'a> {
     pub running: Running,
     /// The job's cgroup.
     pub cgroup: Option<&'a Group>,
+    /// Looks at layers on disk.
+    pub meter: Option<Meter>,
     /// Copies of stdin, stdout, stderr or terminal.
     pub pumps: Vec<Pump>,
     /// Output that goes to the log: the sandbox's pipes.
@@ -121,6 +124,7 @@ enum Token {
     Client(usize),
     Pump(usize),
     Logged(usize),
+    Meter,
 }
 
 struct Loop<'a> {
@@ -223,6 +227,8 @@ impl Loop<'_> {
                     .map(|(fd, flags)| (Token::Pump(index), fd, flags)),
             );
         }
+        let meter = watch.meter.as_ref().and_then(Meter::interest);
+        all.extend(meter.map(|fd| input(Token::Meter, fd)));
         let logged = watch.logged.iter().enumerate();
         all.extend(logged.map(|(index, fd)| input(Token::Logged(index), fd.as_fd())));
         all
@@ -255,7 +261,11 @@ impl Loop<'_> {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let next = [self.deadline, self.kill_at].into_iter().flatten().min()?;
+        let meter = self.watch.meter.as_ref().and_then(Meter::due);
+        let next = [self.deadline, self.kill_at, meter]
+            .into_iter()
+            .flatten()
+            .min()?;
         let left = next.saturating_duration_since(Instant::now());
         // Rounded up: a poll that returns early would spin.
         Timespec::try_from(left + Duration::from_millis(1)).ok()
@@ -277,6 +287,7 @@ impl Loop<'_> {
                 }
             }
             Token::Logged(index) => self.copy_to_log(index),
+            Token::Meter => self.read_meter(),
         }
     }
 
@@ -324,6 +335,7 @@ impl Loop<'_> {
         self.watch.held_stdin = None;
         self.deadline = None;
         self.kill_at = None;
+        self.watch.meter = None;
     }
 
     fn init_ended(&mut self) {
@@ -428,10 +440,32 @@ impl Loop<'_> {
             self.note(Kind::TimeLimit { seconds });
             self.signal_job(libc::SIGTERM, Sender::Limit);
         }
+        let look = self
+            .watch
+            .meter
+            .as_mut()
+            .filter(|meter| meter.due().is_some_and(|at| at <= now));
+        if let Some(meter) = look
+            && meter.look().is_err()
+        {
+            // What cannot be looked at cannot be limited.
+            self.kill_all();
+            self.job_ended(Outcome::DiskFull);
+        }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.kill_all();
             self.job_ended(Outcome::Exited(Status::Signal(libc::SIGKILL)));
+        }
+    }
+
+    /// A limit that is reached, or can no longer be judged, ends the sandbox.
+    fn read_meter(&mut self) {
+        if self.watch.meter.as_mut().is_some_and(Meter::over) && self.outcome.is_none() {
+            let bytes = self.watch.plan.supervise.disk.unwrap_or_default();
+            self.note(Kind::DiskLimit { bytes });
+            self.kill_all();
+            self.job_ended(Outcome::DiskFull);
         }
     }
 

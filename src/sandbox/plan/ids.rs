@@ -42,35 +42,25 @@ pub(super) fn maps(draft: &mut Draft<'_>) -> Maps {
         writable_workspace: writes_workspace(draft, mode) || rw_mount,
         workspace_uid: draft.policy.ids.workspace_uid.value,
     };
-    let slice = draft.request.slice;
-    if mode == IdMode::Exclusive && slice.is_none() {
+    let most = draft.policy.ids.exclusive_size.value;
+    let sliced = facts
+        .subordinate
+        .uids
+        .is_none_or(|range| range.count <= most);
+    if mode == IdMode::Exclusive && !sliced {
+        let why = &draft.policy.ids.mode.origin;
         draft.refuse(
             Diagnostic::error(format!(
-                "ids.mode = \"exclusive\" ({}): no slice of ids was taken for this sandbox",
-                draft.policy.ids.mode.origin
+                "ids.mode = \"exclusive\" ({why}): no slice of ids was taken for this sandbox"
             ))
             .with_help("use ids.mode = \"subuid\""),
         );
         return Maps::none();
     }
-    let account = |own, range| idmap::Account {
-        own,
-        subordinate: if mode == IdMode::Exclusive {
-            slice
-        } else {
-            range
-        },
-    };
+    let account = |own, subordinate| idmap::Account { own, subordinate };
     let uid = account(facts.caller.uid, facts.subordinate.uids);
     let gid = account(facts.caller.gid, facts.subordinate.gids);
     if need_helpers(draft, mode) {
-        return Maps::none();
-    }
-    if mode == IdMode::Exclusive && draft.request.slice.is_none() {
-        draft.refuse(
-            Diagnostic::error("ids.mode = \"exclusive\": no slice of subordinate ids was taken")
-                .with_help("use ids.mode = \"subuid\""),
-        );
         return Maps::none();
     }
     let writer = if facts.privileged {

@@ -1,0 +1,137 @@
+//! The fuzz targets without a fuzzer: their seeds, each cut, changed and repeated, and random bytes.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../fuzz/properties.rs"]
+mod properties;
+
+use cofferdam::event::Kind;
+use cofferdam::event::chain::Chain;
+use cofferdam::policy::presets::PRESETS;
+use cofferdam::sandbox::filters::Filters;
+use proptest::prelude::*;
+
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 6] = [
+    ("policy", properties::policy),
+    ("plan", properties::plan),
+    ("messages", properties::messages),
+    ("state", properties::state),
+    ("filters", properties::filters),
+    ("events", properties::events),
+];
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/fuzz/seeds/{target}", env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<_> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let mut found: Vec<Vec<u8>> = paths
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    found.extend(made(target));
+    assert!(!found.is_empty(), "{target} has no seeds");
+    found
+}
+
+/// Seeds that are made from the code, so that they are never old.
+fn made(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "policy" => PRESETS
+            .iter()
+            .map(|(_, text)| text.as_bytes().to_vec())
+            .collect(),
+        "filters" => {
+            let filters = Filters {
+                gateway: vec![6; 16],
+                job: vec![6; 64],
+            };
+            vec![filters.encode()]
+        }
+        "events" => {
+            let plan = b"{}\n";
+            let kind = Kind::exec(1, &["make".to_owned()]);
+            let time = "2026-01-01T00:00:00.000Z".to_owned();
+            let (line, _) = Chain::new(plan).line(time, kind).unwrap();
+            vec![[&plan[..], line.trim_end().as_bytes(), b"\n"].concat()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn seeds_and_what_is_near_them_hold() {
+    for (name, target) in TARGETS {
+        for seed in seeds(name) {
+            target(&seed);
+            let step = (seed.len() / 200).max(1);
+            for at in (0..seed.len()).step_by(step) {
+                target(&seed[..at]);
+                let mut changed = seed.clone();
+                changed[at] ^= 0x11;
+                target(&changed);
+                changed.truncate(at);
+                changed.extend_from_slice(&seed);
+                target(&changed);
+            }
+        }
+    }
+}
+
+/// Seeds that are refused at once would test nothing.
+#[test]
+fn seeds_reach_the_inside() {
+    use cofferdam::sandbox::message::{Order, Report};
+    use cofferdam::supervise::control::{Answer, Ask};
+    assert!(
+        seeds("plan")
+            .iter()
+            .all(|seed| serde_json::from_slice::<cofferdam::sandbox::plan::Plan>(seed).is_ok())
+    );
+    assert!(
+        seeds("state")
+            .iter()
+            .all(|seed| cofferdam::supervise::state::parse(seed).is_ok())
+    );
+    for seed in seeds("messages") {
+        let known = serde_json::from_slice::<Order>(&seed).is_ok()
+            || serde_json::from_slice::<Report>(&seed).is_ok()
+            || serde_json::from_slice::<Ask>(&seed).is_ok()
+            || serde_json::from_slice::<Answer>(&seed).is_ok();
+        assert!(known, "{}", String::from_utf8_lossy(&seed));
+    }
+    for seed in seeds("events") {
+        let at = seed.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        let verified = cofferdam::event::chain::verify(&seed[..at], &seed[at..], None);
+        assert_eq!(verified.unwrap().events.len(), 1);
+    }
+    assert!(
+        seeds("filters")
+            .iter()
+            .all(|seed| Filters::decode(seed).is_some())
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_hold(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        for (_, target) in TARGETS {
+            target(&bytes);
+        }
+    }
+
+    #[test]
+    fn any_text_holds(text in "[\\[\\]{}\"=:,a-z_0-9. \n-]{0,300}") {
+        for (_, target) in TARGETS {
+            target(text.as_bytes());
+        }
+    }
+}
