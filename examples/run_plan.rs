@@ -1,4 +1,4 @@
-//! Runs a Plan read from standard input, as it is, without supervision.
+//! Runs a Plan as it is, without supervision: from a file, or from standard input.
 //!
 //! `cofferdam plan` prints what `cofferdam run` would do; with this one can
 //! change a step and see what it was for, or what it costs:
@@ -6,6 +6,8 @@
 //! ```text
 //! cofferdam plan -p ./quiet.toml -- make | jq … | run_plan
 //! ```
+//!
+//! From a file (`run_plan plan.json`), the job gets the caller's standard input.
 //!
 //! For measurements and tests only: no events, no limits of time, no cleaning
 //! up, no cgroup. The init program is searched beside this program's directory.
@@ -36,8 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<u8, Box<dyn Error>> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
+    let (text, input) = plan_and_input()?;
     let plan: Plan = serde_json::from_str(&text)?;
     if plan.supervise.records_refusals {
         // Nobody would answer the refused calls: the job would wait for ever.
@@ -47,7 +48,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
     let running = launch(Launch {
         plan: &plan,
         program: &program,
-        stdio: stdio()?,
+        stdio: stdio(input)?,
         cgroup: None,
         keeper: Keeper::Own {
             helpers: Some(HELPERS),
@@ -66,12 +67,21 @@ fn beside(name: &str) -> Result<std::path::PathBuf, Box<dyn Error>> {
         .join(name))
 }
 
-/// Standard input was the plan, so the job's is empty.
-fn stdio() -> Result<[OwnedFd; 3], Box<dyn Error>> {
-    let null = File::open("/dev/null")?;
+/// The plan's text, and the job's standard input: empty where that was the plan.
+fn plan_and_input() -> Result<(String, OwnedFd), Box<dyn Error>> {
+    if let Some(path) = std::env::args_os().nth(1) {
+        let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+        return Ok((std::fs::read_to_string(path)?, input));
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok((text, File::open("/dev/null")?.into()))
+}
+
+fn stdio(input: OwnedFd) -> Result<[OwnedFd; 3], Box<dyn Error>> {
     let out = std::io::stdout().as_fd().try_clone_to_owned()?;
     let err = std::io::stderr().as_fd().try_clone_to_owned()?;
-    Ok([null.into(), out, err])
+    Ok([input, out, err])
 }
 
 /// Waits for the job, past what init says of other things.

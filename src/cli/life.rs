@@ -11,6 +11,10 @@ use crate::supervise::serve::{SessionError, undo};
 use crate::supervise::state::{self, Held, Home, StateError};
 use crate::supervise::{client, places, slices, sweep};
 
+/// How often, and after which pauses, `rm --force` asks a supervisor that does not answer yet.
+const ATTEMPTS: u32 = 500;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// `stop` as typed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(about = "End a sandbox: SIGTERM to the job, SIGKILL when that is not enough")]
@@ -138,24 +142,47 @@ fn connect_to(home: &Home) -> Result<rustix::fd::OwnedFd, Problem> {
 fn end(context: &Context, name: &str, ask: &Ask) -> Result<(), Problem> {
     let home = Home::open(&context.places, name)?;
     let socket = connect_to(&home)?;
-    let failed = |errno| Problem::line(format!("sandbox {name}: {errno}"));
-    client::ask(&socket, ask, &[]).map_err(failed)?;
+    end_over(&home, &socket, ask)
+}
+
+fn end_over(home: &Home, socket: &rustix::fd::OwnedFd, ask: &Ask) -> Result<(), Problem> {
+    let failed = |errno| Problem::line(format!("sandbox {}: {errno}", home.name));
+    client::ask(socket, ask, &[]).map_err(failed)?;
     loop {
-        match client::answer(&socket) {
+        match client::answer(socket) {
             Ok(Some((Answer::Refused(why), _))) => return Err(Problem::line(why)),
             Ok(Some(_)) => {}
             // It watches no more, and undoes what there is to undo.
-            Ok(None) => return state::wait_for_end(&home).map_err(failed),
+            Ok(None) => return state::wait_for_end(home).map_err(failed),
             Err(errno) => return Err(failed(errno)),
         }
     }
 }
 
+/// Ends a sandbox that may be just starting or ending: then nobody answers for a
+/// moment, and it is asked again until somebody does or the lock is free.
+fn force(context: &Context, name: &str) -> Result<(), Problem> {
+    for _ in 0..ATTEMPTS {
+        let Ok(home) = Home::open(&context.places, name) else {
+            // `remove` tells why.
+            return Ok(());
+        };
+        if let Ok(socket) = client::connect_to(&home) {
+            return end_over(&home, &socket, &Ask::Kill);
+        }
+        if !matches!(Held::take_over(&context.places, name), Ok(None)) {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
 /// `cofferdam rm`.
 pub fn rm(args: &RmArgs) -> u8 {
     report(each(&args.name, |context, name| {
-        if args.force && connect(context, name).is_ok() {
-            end(context, name, &Ask::Kill)?;
+        if args.force {
+            force(context, name)?;
         }
         remove(context, name)
     }))

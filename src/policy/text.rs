@@ -62,6 +62,8 @@ pub fn size(text: &str) -> Result<u64, TextError> {
         return refuse(text, WHAT, "it is no whole number of bytes");
     }
     match u64::try_from(scaled / u128::from(scale)) {
+        // tmpfs(5) takes a size of 0 for no limit at all.
+        Ok(0) => refuse(text, WHAT, "nothing fits into 0 bytes"),
         Ok(bytes) if bytes <= SIZE_MAX => Ok(bytes),
         _ => refuse(text, WHAT, "it is larger than 2^63 bytes"),
     }
@@ -318,7 +320,6 @@ mod tests {
     #[test]
     fn sizes() {
         let good = [
-            ("0", 0),
             ("4096", 4096),
             ("1b", 1),
             ("512M", 512 << 20),
@@ -336,6 +337,8 @@ mod tests {
     #[test]
     fn bad_sizes() {
         let bad = [
+            ("0", "nothing fits into 0 bytes"),
+            ("0G", "nothing fits into 0 bytes"),
             (
                 "",
                 "\"\" is not a size: write digits and a unit, such as 512M or 1.5G",

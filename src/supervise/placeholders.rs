@@ -8,13 +8,12 @@
 //! beneath the pinned directory and never through a symlink.
 
 use crate::sandbox::plan::Placeholder;
-use crate::supervise::state::Placeholders;
+use crate::supervise::state::{Placeholders, ReliedOn};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mknodat, openat, openat2, statat,
 };
 use rustix::io::Errno;
-use std::collections::BTreeSet;
 
 /// How a placeholder is known again.
 const MODE: Mode = Mode::from_raw_mode(0o444);
@@ -101,10 +100,7 @@ fn make_one(parent: &OwnedFd, name: &str, kind: &Placeholder) -> Result<(), Errn
 ///
 /// # Errors
 /// The first path that could not be looked at or removed.
-pub fn remove(
-    all: &Placeholders,
-    relied_on: &BTreeSet<((u64, u64), String)>,
-) -> Result<(), Failed> {
+pub fn remove(all: &Placeholders, relied_on: &ReliedOn) -> Result<(), Failed> {
     let workspace = match workspace(all) {
         Ok(workspace) => workspace,
         // The whole workspace is gone or another one: nothing of ours is there.

@@ -291,6 +291,9 @@ impl Session<'_> {
     fn records(&self) -> Result<(OwnedFd, Vec<u8>), SessionError> {
         let all = places::open(&self.places.records)
             .map_err(|error| SessionError::State(StateError::Places(error)))?;
+        // Others make room as well, and what one removes the other would look for.
+        rustix::fs::flock(&all, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(system("lock records"))?;
         sweep::remove_tree(&all, &self.plan.name).map_err(system("remove older records"))?;
         make_room(&all, self.places).map_err(system("remove old records"))?;
         let records =
@@ -520,7 +523,9 @@ impl Session<'_> {
             Ok(ended) if self.detached => {
                 state.ended = Some(match ended.outcome {
                     Outcome::Exited(status) => End::Exited(status),
-                    Outcome::OutOfMemory => End::Exited(crate::sandbox::message::Status::Signal(libc::SIGKILL)),
+                    Outcome::OutOfMemory => {
+                        End::Exited(crate::sandbox::message::Status::Signal(libc::SIGKILL))
+                    }
                     _ => End::Failed,
                 });
                 held.write(&state)?;
@@ -725,11 +730,15 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     }
     let mut aged: Vec<(i64, String)> = Vec::new();
     for name in records {
-        let stat = rustix::fs::statat(all, name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
-        aged.push((stat.st_mtime, name));
+        match rustix::fs::statat(all, name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => aged.push((stat.st_mtime, name)),
+            // Another sandbox is making room at the same time.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     aged.sort();
-    let surplus = aged.len() + 1 - RECORDS;
+    let surplus = (aged.len() + 1).saturating_sub(RECORDS);
     for (_, name) in aged
         .into_iter()
         .filter(|(_, name)| !places.sandbox(name).exists())

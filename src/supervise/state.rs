@@ -100,6 +100,9 @@ pub struct Placeholders {
     pub paths: Vec<(String, Placeholder)>,
 }
 
+/// Placeholders that other sandboxes rely on: device and inode of the workspace, relative path.
+pub type ReliedOn = BTreeSet<((u64, u64), String)>;
+
 /// Why a state cannot be used.
 #[derive(Debug)]
 pub enum StateError {
@@ -291,14 +294,11 @@ pub fn lock_placeholders(places: &Places) -> Result<OwnedFd, StateError> {
     Ok(runtime)
 }
 
-/// Placeholders that sandboxes other than `name` rely on: workspace inode, path.
+/// Placeholders that sandboxes other than `name` rely on.
 ///
 /// # Errors
 /// The runtime directory cannot be read.
-pub fn relied_on(
-    places: &Places,
-    name: &str,
-) -> Result<BTreeSet<((u64, u64), String)>, StateError> {
+pub fn relied_on(places: &Places, name: &str) -> Result<ReliedOn, StateError> {
     let mut all = BTreeSet::new();
     for other in names(places)?.into_iter().filter(|other| other != name) {
         // One without a readable state has no placeholders, or none that we know of.

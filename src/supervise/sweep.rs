@@ -5,7 +5,7 @@
 //! the number of descriptors and the depth of calls stay constant.
 
 use crate::sandbox::launch::{LaunchError, Outer};
-use crate::sandbox::plan::{MapWriter, Op, Plan};
+use crate::sandbox::plan::Plan;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -26,19 +26,8 @@ pub fn remove_layers(
     parent: &OwnedFd,
     name: &str,
 ) -> Result<(), LaunchError> {
-    let outer = plan.steps.iter().find_map(|step| match &step.op {
-        Op::OuterUser { writer, .. } => Some(*writer),
-        _ => None,
-    });
-    let work = || remove_tree(parent, name);
-    match outer {
-        // One id only: every file is the caller's.
-        Some(MapWriter::Caller) | None => work().map_err(|errno| LaunchError::System {
-            call: "remove layers",
-            errno,
-        }),
-        Some(MapWriter::Helpers | MapWriter::Launcher) => Outer::run(plan, helpers, work),
-    }
+    // Also where every file is the caller's own: a directory may be closed to its owner.
+    Outer::run(plan, helpers, || remove_tree(parent, name))
 }
 
 /// Removes a tree below an open directory.
@@ -86,7 +75,10 @@ fn remove_directory(
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         other => return gone(other),
     }
-    let child = openat(directory, name, DIRECTORY, Mode::empty())?;
+    let child = match openat(directory, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
     for entry in Dir::read_from(&child)? {
         let entry = entry?;
         let inner = entry.file_name();
@@ -109,8 +101,11 @@ fn remove_directory(
 }
 
 fn is_directory(directory: &OwnedFd, name: &std::ffi::CStr) -> Result<bool, Errno> {
-    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Somebody else was faster: fine.

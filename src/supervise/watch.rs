@@ -203,7 +203,10 @@ impl Loop<'_> {
         let input = |token, fd| (token, fd, PollFlags::IN);
         let mut all = vec![input(Token::Signals, watch.signals.as_fd())];
         if !self.init_ended {
-            all.push(input(Token::Init, watch.running.init_socket.as_fd()));
+            // Closed already where the command has taken init's place.
+            if !watch.plan.exec.pid1 {
+                all.push(input(Token::Init, watch.running.init_socket.as_fd()));
+            }
             all.push(input(Token::InitEnd, watch.running.init.pidfd.as_fd()));
         }
         if !self.gateway_ended {
@@ -343,7 +346,8 @@ impl Loop<'_> {
             return;
         };
         // Its last words may still be in the socket.
-        while self.outcome.is_none() && readable(&self.watch.running.init_socket) {
+        let speaks = !self.watch.plan.exec.pid1;
+        while speaks && self.outcome.is_none() && readable(&self.watch.running.init_socket) {
             let before = self.outcome;
             self.hear_init();
             if before == self.outcome {

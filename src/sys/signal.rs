@@ -94,17 +94,28 @@ fn read(descriptor: &impl AsFd) -> Result<Option<libc::signalfd_siginfo>, Errno>
 
 /// Every catchable signal back to its default: ignored signals survive execve(2).
 ///
+/// By the kernel's own call, since glibc's keeps back 32 and 33, which posix_spawn(3)
+/// of whoever started us may have left ignored.
+///
 /// # Errors
 /// The errno of sigaction(2).
 pub fn reset_all() -> Result<(), Errno> {
     for signal in 1..=64 {
-        if [libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(&signal) {
+        if [libc::SIGKILL, libc::SIGSTOP].contains(&signal) {
             continue;
         }
-        // SAFETY: SIG_DFL has no handler to keep alive.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
-            return Err(Errno::INVAL);
-        }
+        // struct sigaction of the kernel: SIG_DFL, and nothing else set.
+        let default = [0u64; 4];
+        // SAFETY: the kernel reads 32 bytes and writes none; SIG_DFL has no handler to keep alive.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8,
+            )
+        })?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Many starts and stops, eight at a time: nothing is left of any.
 
-use crate::site::{Site, code, finish, sandboxed, start, text, until};
+use crate::site::{Site, code, finish, leaks, sandboxed, start, text, until};
 use crate::support::census::Census;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -69,10 +69,7 @@ fn cycles(name: &str, count: u32) {
     until("no process", || {
         sandboxed(&site.account).is_empty().then_some(())
     });
-    let mut leaks = before.leaks(&census());
-    // Other programs of an ordinary tester come and go.
-    leaks.retain(|line| !line.starts_with("process") && !line.starts_with("namespace"));
-    assert_eq!(leaks, Vec::<String>::new());
+    assert_eq!(leaks(&before, &census(), "cycle-"), Vec::<String>::new());
     // The last hundred records are kept, and no more.
     let records = std::fs::read_dir(site.data().join("sandboxes"))
         .unwrap()

@@ -176,14 +176,14 @@ fn what_is_weaker_is_said_once_and_only_on_stderr() {
         );
     }
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("memory") && said.contains("cpus"), "{said}");
+    assert!(said.contains("memory"), "{said}");
     let plan = site.run(&["plan", "--", "true"]);
     let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
     let controls = plan["controls"].as_array().unwrap();
     let weaker = controls
         .iter()
         .filter(|control| !control["degraded"].is_null());
-    assert!(weaker.count() >= 2, "{controls:?}");
+    assert!(weaker.count() >= 1, "{controls:?}");
 }
 
 #[test]

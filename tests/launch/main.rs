@@ -3,7 +3,13 @@
 //! Every test owns a [`site::Site`]: directories of its own for state, records
 //! and work. Dropping it proves that no sandbox left anything behind.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -17,6 +23,7 @@ mod limits;
 mod mounts;
 mod protected;
 mod refusals;
+mod root;
 mod rootfs;
 mod site;
 mod streams;

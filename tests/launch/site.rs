@@ -1,6 +1,7 @@
 //! Where one test runs sandboxes: the account, the installed programs, its own directories.
 
 use crate::support::built;
+use crate::support::census::Census;
 use crate::support::user::{Account, Directory};
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,10 +51,16 @@ impl Site {
 
     fn make(name: &str, guard: Guard) -> Self {
         let account = account();
-        let base = account.directory(name);
+        // Not below /tmp, which sandboxes replace.
+        let base = PathBuf::from(format!(
+            "/var/tmp/cofferdam-launch-{}-{name}",
+            std::process::id()
+        ));
+        fs::create_dir(&base).unwrap();
+        chown(&base, Some(account.uid), Some(account.gid)).unwrap();
         let site = Self {
             account,
-            base,
+            base: Directory(base),
             guard: Some(guard),
         };
         for (name, mode) in [("work", 0o755), ("data", 0o700), ("run", 0o700)] {
@@ -208,11 +215,17 @@ pub fn program() -> String {
     let directory = INSTALLED.get_or_init(|| {
         let build = fs::metadata(env!("CARGO_BIN_EXE_cofferdam")).unwrap().ino();
         let user = rustix::process::getuid().as_raw();
-        let directory = PathBuf::from(format!("/var/tmp/cofferdam-launch-{user}-{build}"));
+        let directory = PathBuf::from(format!("/var/tmp/cofferdam-launch-programs-{user}-{build}"));
+        // Whole or not at all: another run of the same build may be doing the same.
+        let fresh = directory.with_extension(std::process::id().to_string());
         let mut install = Command::new("install");
-        install.args(["-D", "--mode", "755", "-t"]).arg(&directory);
+        install.args(["-D", "--mode", "755", "-t"]).arg(&fresh);
         install.args([built("cofferdam"), built("cofferdam-init")]);
         assert!(install.status().unwrap().success(), "{install:?}");
+        if fs::rename(&fresh, &directory).is_err() {
+            // There already, and of the same build.
+            fs::remove_dir_all(&fresh).unwrap();
+        }
         directory
     });
     directory.join("cofferdam").to_str().unwrap().to_owned()
@@ -306,6 +319,18 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// What `later` has more than `before`, of sandboxes whose names begin with
+/// `names`. Processes are counted apart; cgroups of others come and go.
+pub fn leaks(before: &Census, later: &Census, names: &str) -> Vec<String> {
+    let mut leaks = before.leaks(later);
+    leaks.retain(|line| match line.split(' ').next() {
+        Some("process" | "namespace") => false,
+        Some("cgroup") => line.contains(names),
+        _ => true,
+    });
+    leaks
 }
 
 /// Processes of the account that are ours or in a sandbox: pid, name, state.

@@ -212,8 +212,6 @@ pub enum Arrangement {
 pub enum Removal {
     /// Allow this call (and its arguments).
     DropSeccompRule(&'static str),
-    /// No filter at all.
-    DropSeccomp,
     /// Leave out the steps of this kind for this target.
     DropStep(&'static str, &'static str),
     /// Mount this without that flag.
@@ -230,18 +228,12 @@ pub enum Removal {
     RaiseLimit(&'static str),
     /// Do not set this resource limit.
     RaiseRlimit(&'static str),
-    /// Leave descriptors open.
-    SkipCloseFds,
     /// Give the job the caller's descriptors 0 to 2.
     SkipStdioPipes,
     /// Do not set no_new_privs.
     SkipNoNewPrivs,
     /// Keep the caller's environment.
     SkipEnvironment,
-    /// Stay in the caller's session.
-    SkipSetsid,
-    /// Keep ignored signals.
-    SkipSignalReset,
     /// Keep supplementary groups.
     SkipSetgroups,
     /// Leave pid 1 dumpable.

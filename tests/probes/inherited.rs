@@ -9,7 +9,7 @@ pub const ROWS: &[Row] = &[
         Expect::Clean,
         Control::Descriptors,
         Positive::Arranged(Arrangement::InheritedDescriptor),
-        &[Removal::SkipCloseFds],
+        &[Removal::Behind("init closes them, whatever the plan says")],
     ),
     row(
         "D-02-descriptor-classes",
@@ -41,7 +41,7 @@ pub const ROWS: &[Row] = &[
         Expect::Absent,
         Control::Descriptors,
         Positive::Arranged(Arrangement::InheritedDescriptor),
-        &[Removal::SkipCloseFds],
+        &[Removal::Behind("init closes them, whatever the plan says")],
     ),
     row(
         "D-10-environment",
@@ -57,7 +57,9 @@ pub const ROWS: &[Row] = &[
         Expect::CleanOrAbsent,
         Control::Terminal,
         Positive::Arranged(Arrangement::Terminal),
-        &[Removal::SkipSetsid],
+        &[Removal::Behind(
+            "init starts every command in a session of its own, whatever the plan says",
+        )],
     ),
     row(
         "D-11-steal-terminal",
@@ -76,7 +78,7 @@ pub const ROWS: &[Row] = &[
         Expect::Clean,
         Control::Signals,
         Positive::Arranged(Arrangement::IgnoredSignal),
-        &[Removal::SkipSignalReset],
+        &[Removal::Behind("init resets them, whatever the plan says")],
     ),
     row(
         "D-13-raise-open-files",

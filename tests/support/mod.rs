@@ -29,16 +29,6 @@ pub fn built(name: &str) -> PathBuf {
 }
 
 /// Says that something was not tested, and why. Never for what a test is about.
-/// Each is a line of `target/tmp/skipped` too, for who runs several tests.
 pub fn skip(what: &str, why: &str) {
     eprintln!("SKIP {what}: {why}");
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // A guest has the programs and not the directory they were built in.
-    if !directory.exists() {
-        return;
-    }
-    let list = directory.join("skipped");
-    let mut options = std::fs::OpenOptions::new();
-    let mut list = options.create(true).append(true).open(list).unwrap();
-    std::io::Write::write_all(&mut list, format!("{what}: {why}\n").as_bytes()).unwrap();
 }

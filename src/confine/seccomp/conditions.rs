@@ -239,6 +239,7 @@ fn prlimit_rules() -> Conditional {
     let core = || is(1, INT, &[process::RLIMIT_CORE]);
     let (new, old) = (|| any(2, u64::MAX), any(3, u64::MAX));
     on(prlimit64)
+        .refuse("limits of other processes: pid 1 has the job's ids", [any(0, INT), new()])
         .refuse("sets and reads the core limit in one call", [core(), new(), old])
         .answer(SUCCESS, CORE, [core(), new()])
         .otherwise(ALLOW, "other limits, and reading")

@@ -36,6 +36,11 @@ pub fn serve(plan: &Plan, supervisor: OwnedFd, signals: OwnedFd, terminal: Optio
     };
     let rights = rights(plan);
     if plan.exec.pid1 {
+        // Nobody is left to say it afterwards: what follows is why not, or the
+        // end of this socket at execve.
+        if crate::sandbox::stage::say(&supervisor, &Report::Started { id: JOB }, None).is_err() {
+            exit_now(125);
+        }
         spawn::replace(&command, &rights, terminal, supervisor);
     }
     let mut init = Init {

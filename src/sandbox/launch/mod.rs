@@ -332,11 +332,17 @@ fn started(
     deadline: Instant,
 ) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
     let (mut terminal, mut listener) = (None, None);
+    let mut executed = false;
     loop {
-        let (report, mut descriptors) = hear(init, deadline)?;
+        let (report, mut descriptors) = match hear(init, deadline) {
+            // Init's socket is closed by execve when the command takes its place.
+            Err(LaunchError::Gone) if executed => return Ok((terminal, listener)),
+            heard => heard?,
+        };
         match report {
             Report::Terminal { id: JOB } => terminal = descriptors.pop(),
             Report::Listener => listener = descriptors.pop(),
+            Report::Started { id: JOB } if plan.exec.pid1 => executed = true,
             Report::Started { id: JOB } => return Ok((terminal, listener)),
             Report::NotStarted {
                 id: JOB,

@@ -95,6 +95,13 @@ pub(super) fn file_systems(draft: &mut Draft<'_>) {
     for path in draft.facts.sys.clone() {
         super::root::bind_host(draft, &path);
     }
+    // Its files belong to U0's root, who is the job where it writes the host:
+    // mode and owner alone would let it write pid 1's oom_score_adj and clear_refs.
+    if !draft.request.pid1 {
+        draft.always(Op::ReadOnly {
+            path: "/proc/1".to_owned(),
+        });
+    }
     for entry in draft.facts.maskable.clone() {
         let op = if paths::READ_ONLY
             .iter()

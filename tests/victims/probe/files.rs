@@ -1,9 +1,11 @@
 //! F: files of /proc, /sys, /dev and the rest of the tree.
 
 use crate::raw::{
-    CWD, Scratch, at_mut, call, descriptor, ioctl, number, open, signed, text, unlink,
+    CWD, Scratch, at_mut, call, descriptor, ioctl, number, open, signed, stat, text, unlink,
 };
-use crate::verdict::{Verdict, absent, allowed, attempt, clean, not_run, object, reached, worst};
+use crate::verdict::{
+    Verdict, absent, allowed, attempt, clean, not_run, object, reached, refused, worst,
+};
 use crate::{Probe, World};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -300,11 +302,19 @@ fn readable_device(path: &str) -> Verdict {
     )
 }
 
+/// What covers a file opens too, and tells nothing: it lies on another device.
 fn read_open(paths: &[&str]) -> Verdict {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &str| stat(path).map(|found| found.dev()).ok();
     worst(
         paths
             .iter()
-            .map(|path| object(open(path, libc::O_RDONLY, 0), path)),
+            .map(|path| match open(path, libc::O_RDONLY, 0) {
+                Ok(_) if path.starts_with("/proc/") && device(path) != device("/proc") => {
+                    clean(format!("{path} is covered"))
+                }
+                opened => object(opened, path),
+            }),
     )
 }
 
@@ -514,9 +524,6 @@ fn clone_range(world: &World, command: u64, what: &str) -> Verdict {
         Ok(scratch) => scratch,
         Err(reason) => return not_run(reason),
     };
-    let Ok(source) = open("/proc/self/exe", libc::O_RDONLY, 0) else {
-        return not_run("cannot open our own program".into());
-    };
     let target = match open(scratch.join("clone"), libc::O_RDWR | libc::O_CREAT, 0o600) {
         Ok(target) => target,
         Err(errno) => {
@@ -526,14 +533,13 @@ fn clone_range(world: &World, command: u64, what: &str) -> Verdict {
             ));
         }
     };
-    let mut range = [0_u64; 8];
-    range[0] = number(&source);
-    let argument = if command & 0xff == 9 {
-        number(&source)
-    } else {
-        at_mut(&mut range)
-    };
-    reached(ioctl(target.as_raw_fd(), command, argument), what)
+    // The kernel finds no source, or no range: EBADF or EFAULT. File systems
+    // without reflinks say EOPNOTSUPP to what is whole.
+    let argument = if command & 0xff == 9 { signed(-1) } else { 0 };
+    match ioctl(target.as_raw_fd(), command, argument) {
+        Err(libc::EOPNOTSUPP) => refused("EOPNOTSUPP", what),
+        other => reached(other, what),
+    }
 }
 
 /// CAP_LINUX_IMMUTABLE: an immutable file outlives every clean-up by its owner.

@@ -438,6 +438,12 @@ fn pin_namespace(world: &World) -> Verdict {
     })
 }
 
+/// The workspace, what is protected in it, and this program.
+fn granted(world: &World, at: &str) -> bool {
+    let program = std::env::current_exe().unwrap_or_default();
+    Path::new(at).starts_with(&world.workspace) || Path::new(at) == program
+}
+
 /// Sources, roots and overlay options that name a place nobody granted.
 fn host_paths(world: &World) -> Verdict {
     let Some(outside) = &world.outside else {
@@ -461,6 +467,7 @@ fn host_paths(world: &World) -> Verdict {
     };
     let found: Vec<String> = mounts()
         .iter()
+        .filter(|mount| !granted(world, &mount.at))
         .filter(|mount| tells(&mount.root) || tells(&mount.source) || tells(&mount.options))
         .map(|mount| {
             format!(

@@ -2,7 +2,7 @@
 
 use crate::Probe;
 use crate::raw::{at, at_mut, call, descriptor, number, open, signed};
-use crate::verdict::{Verdict, absent, allowed, attempt, clean, object, reached};
+use crate::verdict::{Verdict, absent, allowed, attempt, clean, object, reached, worst};
 
 pub const PROBES: &[Probe] = &[
     Probe {
@@ -132,10 +132,12 @@ fn pid1(file: &str, flags: i32) -> Verdict {
 
 fn pid1_descriptors() -> Verdict {
     match std::fs::read_dir("/proc/1/fd") {
-        Ok(entries) => allowed(format!(
-            "{} descriptors of pid 1 are listed",
-            entries.count()
-        )),
+        // How many there are is no secret; what they are is.
+        Ok(entries) => worst(
+            entries
+                .flatten()
+                .map(|entry| object(readlink(&entry.path()), "/proc/1/fd")),
+        ),
         Err(error) => object(
             Err::<(), _>(error.raw_os_error().unwrap_or(0)),
             "/proc/1/fd",
@@ -143,15 +145,19 @@ fn pid1_descriptors() -> Verdict {
     }
 }
 
+fn readlink(path: &std::path::Path) -> Result<std::path::PathBuf, i32> {
+    std::fs::read_link(path).map_err(|error| error.raw_os_error().unwrap_or(0))
+}
+
 /// Reads the limit and, if that works, sets it to what it is.
 fn pid1_limits() -> Verdict {
     let mut limit = [0_u64; 2];
-    let core = u64::from(libc::RLIMIT_CORE);
-    let read = call(libc::SYS_prlimit64, &[1, core, 0, at_mut(&mut limit)]);
+    let files = u64::from(libc::RLIMIT_NOFILE);
+    let read = call(libc::SYS_prlimit64, &[1, files, 0, at_mut(&mut limit)]);
     match read {
         Err(_) => attempt(read, "prlimit(1), reading"),
         Ok(_) => attempt(
-            call(libc::SYS_prlimit64, &[1, core, at(&limit), 0]),
+            call(libc::SYS_prlimit64, &[1, files, at(&limit), 0]),
             "prlimit(1)",
         ),
     }

@@ -408,7 +408,11 @@ fn socketpairs() -> Verdict {
 }
 
 fn reached_pair(result: Result<i64, i32>, family: i32) -> Verdict {
-    reached(result, &format!("socketpair({family})"))
+    let what = format!("socketpair({family})");
+    match result {
+        Err(libc::EAFNOSUPPORT) => refused("EAFNOSUPPORT", what),
+        other => reached(other, &what),
+    }
 }
 
 /// A message that is too short to do anything; the right to send it is asked first.

@@ -1,0 +1,184 @@
+//! Red and green: the plan as it is refuses, the plan without one control lets through.
+
+use crate::catalogue::{Expect, Positive, Removal, Row, rows};
+use crate::site::{Preset, Site, Who};
+use crate::support::probe::{Answer, answers};
+use crate::support::skip;
+use cofferdam::sandbox::plan::{Op, Placeholder, Plan};
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Rows that one changed plan is for.
+struct Case {
+    preset: Preset,
+    removal: &'static [Removal],
+    rows: Vec<Row>,
+}
+
+/// The preset that promises to refuse it; `strict` alone for what ordinary programs need.
+fn preset(row: &Row) -> Option<Preset> {
+    let promised = |expect| !matches!(expect, Expect::Recorded(_) | Expect::Allowed);
+    match (promised(row.untrusted), promised(row.strict)) {
+        (true, _) => Some(Preset::Untrusted),
+        (false, true) => Some(Preset::Strict),
+        (false, false) => None,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    proven: u32,
+    behind: u32,
+    skipped: u32,
+    no_promise: u32,
+}
+
+fn cases(count: &mut Count) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for row in rows() {
+        let Some(preset) = preset(&row) else {
+            count.no_promise += 1;
+            continue;
+        };
+        if let [Removal::Behind(_)] = row.removal {
+            count.behind += 1;
+            continue;
+        }
+        let unprovable = row.unproven.or(match row.positive {
+            Positive::Nowhere(why) => Some(why),
+            _ => None,
+        });
+        if let Some(why) = unprovable {
+            skip(row.name, why);
+            count.skipped += 1;
+            continue;
+        }
+        match cases
+            .iter_mut()
+            .find(|case| case.preset == preset && case.removal == row.removal)
+        {
+            Some(case) => case.rows.push(row),
+            None => cases.push(Case {
+                preset,
+                removal: row.removal,
+                rows: vec![row],
+            }),
+        }
+    }
+    cases
+}
+
+impl Site {
+    /// Runs a plan; what protects what is not there yet is the supervisor's work.
+    fn run_plan(
+        &self,
+        mut command: Command,
+        plan: &Plan,
+    ) -> Result<BTreeMap<String, Answer>, String> {
+        let made = self.hold_places(plan);
+        let file = self.directory.0.join("plan.json");
+        std::fs::write(&file, serde_json::to_vec(plan).unwrap()).unwrap();
+        let output = self.output(command.arg(&file));
+        for path in made {
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        if output.status.success() {
+            return Ok(answers(&output.stdout));
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{}: {}", output.status, said.trim()))
+    }
+
+    fn hold_places(&self, plan: &Plan) -> Vec<PathBuf> {
+        let mut made = Vec::new();
+        for step in &plan.steps {
+            let Op::Placeholder { source, path, kind } = &step.op else {
+                continue;
+            };
+            let relative = path.trim_start_matches('/');
+            let path = PathBuf::from(&plan.sources[*source].path).join(relative);
+            match kind {
+                Placeholder::Socket => drop(UnixListener::bind(&path).unwrap()),
+                Placeholder::File(text) => std::fs::write(&path, text).unwrap(),
+            }
+            made.push(path);
+        }
+        made
+    }
+
+    fn command_for(&self, rows: &[Row]) -> Vec<String> {
+        let names = rows.iter().map(|row| row.name.to_owned());
+        let run = ["run".to_owned()];
+        self.probe().into_iter().chain(run).chain(names).collect()
+    }
+}
+
+/// Rows that the changed plan still stops, and why it may be so.
+fn red(site: &Site, case: &Case, count: &mut Count) -> Vec<String> {
+    let mut plan = site.plan(case.preset, &site.command_for(&case.rows));
+    for removal in case.removal {
+        if let Err(why) = site.remove(&mut plan, *removal) {
+            count.skipped += case.rows.len() as u32;
+            case.rows.iter().for_each(|row| skip(row.name, why));
+            return Vec::new();
+        }
+    }
+    let program = site.bin("examples/run_plan");
+    let command = if case.removal.contains(&Removal::SkipSetgroups) {
+        site.with_group(&program)
+    } else {
+        Some(site.command(Who::User, &program))
+    };
+    let Some(command) = command else {
+        count.skipped += case.rows.len() as u32;
+        let why = "arranging it needs root";
+        case.rows.iter().for_each(|row| skip(row.name, why));
+        return Vec::new();
+    };
+    let found = match site.run_plan(command, &plan) {
+        Ok(found) => found,
+        Err(said) => {
+            let names: Vec<&str> = case.rows.iter().map(|row| row.name).collect();
+            return vec![format!("{:?} for {names:?}: {said}", case.removal)];
+        }
+    };
+    let mut failures = Vec::new();
+    for row in &case.rows {
+        match found.get(row.name) {
+            Some(answer) if answer.outcome == "allowed" => count.proven += 1,
+            answer => failures.push(format!(
+                "{} without {:?}: {answer:?}",
+                row.name, case.removal
+            )),
+        }
+    }
+    failures
+}
+
+#[test]
+fn every_probe_succeeds_without_its_control() {
+    let site = Site::new("removals");
+    let mut count = Count::default();
+    let cases = cases(&mut count);
+    let mut failures = Vec::new();
+    for case in &cases {
+        failures.extend(red(&site, case, &mut count));
+    }
+    eprintln!(
+        "red/green: {} rows, {} plans, {count:?}",
+        rows().len(),
+        cases.len()
+    );
+    assert!(
+        failures.is_empty(),
+        "{} are stopped by something else:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
