@@ -170,6 +170,7 @@ fn facts() -> Facts {
 fn launched(
     plan: &Plan,
     keeper: Keeper<'_>,
+    size: None,
     handed: &[OwnedFd],
     stdio: impl Fn() -> OwnedFd,
 ) -> Running {
