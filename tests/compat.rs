@@ -3,7 +3,13 @@
 //! Each tool must work, and what it is refused must be what we know of: a
 //! refusal that is new here is a tool that will be slower or fail elsewhere.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod support;
 

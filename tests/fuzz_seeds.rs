@@ -1,4 +1,12 @@
 //! The fuzz targets without a fuzzer: their seeds, each cut, changed and repeated, and random bytes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

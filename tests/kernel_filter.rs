@@ -2,6 +2,14 @@
 //!
 //! Each filter is loaded into a thread or child of its own. `unsafe` is here for
 //! raw system calls and `fork`, which the library has no reason to offer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 #![expect(unsafe_code, reason = "raw system calls, in tests only")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -2,6 +2,14 @@
 //!
 //! `host-baseline` has whole plans, one file per preset and request. Every other
 //! host has one file that says what is different there. `UPDATE_GOLDEN=1` writes them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

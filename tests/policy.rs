@@ -1,4 +1,12 @@
 //! The policy language from outside: presets, mistakes with their places, layering, goldens.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

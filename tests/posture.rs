@@ -3,6 +3,14 @@
 //! A launcher must be one thread, so each case runs in a process of its own:
 //! this program again, with the case's name in the environment.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
 use cofferdam::cli::context::maskable;
 use cofferdam::cli::posture::{PostureArgs, Target, run};
 use cofferdam::confine::idmap::IMAGE_IDS;
@@ -414,7 +422,8 @@ fn a_plan_that_asks_for_something_else_differs() {
     }
     let mut sandbox = Sandbox::start(&["sleep", "60"], null);
     let planned = sandbox.plan.clone();
-    let changes: [(&str, fn(&mut Op)); 5] = [
+    type Change = (&'static str, fn(&mut Op));
+    let changes: [Change; 5] = [
         ("capabilities", |op| {
             if let Op::Capabilities {
                 init,

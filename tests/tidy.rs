@@ -2,6 +2,14 @@
 //!
 //! A side is who may be hurt by a file and what it may reach: see ARCHITECTURE.md.
 //! The code of `#[cfg(test)] mod tests` at the end of a file is not looked at.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
