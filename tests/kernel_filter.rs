@@ -117,7 +117,7 @@ fn the_core_limit_seems_to_change_and_does_not() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let (_, program) = proven(SyscallProfile::Job, OnDenied::Errno);
     let before = getrlimit(Resource::Core);
-    let mut other = before.clone();
+    let mut other = before;
     other.current = Some(before.current.map_or(0, |soft| soft / 2 + 1));
     let after = under(&program, || {
         setrlimit(Resource::Core, other).unwrap();
