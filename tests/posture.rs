@@ -3,6 +3,13 @@
 //! A launcher must be one thread, so each case runs in a process of its own:
 //! this program again, with the case's name in the environment.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
 use cofferdam::cli::context::maskable;
 use cofferdam::cli::posture::{PostureArgs, Target, run};
 use cofferdam::confine::idmap::IMAGE_IDS;
@@ -510,11 +517,12 @@ fn a_leader_that_has_ended_hides_no_thread() {
     let sandbox = Sandbox::start(&["python3", "-c", script], null);
     for _ in 0..500 {
         let observation = sandbox.observe();
-        let job = observation
+        let found = observation
             .processes
             .iter()
-            .find(|process| process.role == Role::Job)
-            .unwrap();
+            .find(|process| process.role == Role::Job);
+        // Between fork and exec of the job there may be none.
+        let Some(job) = found else { continue };
         let leader = job
             .threads
             .iter()
