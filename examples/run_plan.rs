@@ -53,6 +53,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
         keeper: Keeper::Own {
             helpers: Some(HELPERS),
         },
+        size: None,
         handed: &[],
     })?;
     outcome(&running.init_socket)

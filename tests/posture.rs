@@ -187,6 +187,7 @@ fn launched(
         stdio: [stdio(), stdio(), stdio()],
         cgroup: None,
         keeper,
+        size: None,
         handed,
     })
     .unwrap()

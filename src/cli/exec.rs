@@ -76,6 +76,7 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
         uid: plan.exec.uid,
         gid: plan.exec.gid,
         terminal,
+        size: caller_terminal().and_then(|terminal| terminal::size(&terminal)),
     };
     let signals = signal::descriptor(&FORWARDED).map_err(failed("signalfd"))?;
     let socket = client::connect_to(&home).map_err(|_| not_running(&args.name))?;
@@ -263,7 +264,6 @@ impl Exec<'_> {
         let Some(caller) = caller_terminal() else {
             return Ok(());
         };
-        crate::sys::unheard(terminal::copy_size(&caller, &master));
         self.pumps
             .push(Pump::inward(copy(&caller)?, copy(&master)?).map_err(failed("fstat"))?);
         self.pumps

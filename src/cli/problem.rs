@@ -4,7 +4,7 @@ use crate::cli::output;
 use crate::host::probe::ProbeError;
 use crate::sandbox::launch::LaunchError;
 use crate::source::diagnostic::Diagnostic;
-use crate::source::render::render;
+use crate::source::render::{Colour, render};
 use crate::supervise::places::PlacesError;
 use crate::supervise::serve::SessionError;
 use crate::supervise::state::StateError;
@@ -33,6 +33,11 @@ impl Problem {
     /// One line, exit code 125.
     pub fn line(message: impl Into<String>) -> Self {
         Self::new(Diagnostic::error(message))
+    }
+
+    /// What [`Problem::report`] prints, without colours.
+    pub fn text(&self) -> String {
+        render(&self.diagnostics, Colour::Never)
     }
 
     /// Prints it on stderr and gives the exit code.

@@ -276,28 +276,38 @@ fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
             let code = match background(args, prepared, &theirs) {
                 Ok(()) => 0,
                 Err(problem) => {
-                    let code = problem.report();
-                    // The caller prints nothing more, and exits with this.
-                    crate::sys::unheard(crate::sys::socket::send(&theirs, &[code], &[]));
-                    code
+                    let mut answer = vec![problem.code];
+                    answer.extend(problem.text().bytes().take(WORDS));
+                    // A caller that is gone does not care any more.
+                    crate::sys::unheard(crate::sys::socket::send(&theirs, &answer, &[]));
+                    problem.code
                 }
             };
             exit_now(i32::from(code))
         }
         Ok(Cloned::Parent(_)) => {
             drop(theirs);
-            let mut answer = [0u8; 8];
+            let mut answer = [0u8; 1 + WORDS];
             match crate::sys::socket::receive(&mine, &mut answer) {
                 Ok(Some((1, _))) if answer[0] == 0 => {
                     print(&format!("{}\n", prepared.plan.name))?;
                     Ok(0)
                 }
-                Ok(Some((1, _))) => Ok(answer[0]),
+                Ok(Some((length, _))) if length > 1 => {
+                    note(
+                        String::from_utf8_lossy(answer.get(1..length).unwrap_or_default())
+                            .trim_end(),
+                    );
+                    Ok(answer[0])
+                }
                 Ok(_) | Err(_) => Err(Problem::line("the supervisor ended before the job started")),
             }
         }
     }
 }
+
+/// Most bytes of a failure that a background supervisor tells its caller.
+const WORDS: usize = 8191;
 
 fn background(
     args: &Args,
@@ -305,11 +315,9 @@ fn background(
     caller: &rustix::fd::OwnedFd,
 ) -> Result<(), Problem> {
     rustix::process::setsid().map_err(|errno| Problem::line(format!("setsid: {errno}")))?;
-    let started = || {
-        // If the caller is gone, nobody needs to know.
-        crate::sys::unheard(crate::sys::socket::send(caller, &[0], &[]));
-        crate::sys::unheard(quiet());
-    };
+    quiet().map_err(|errno| Problem::line(format!("/dev/null: {errno}")))?;
+    // If the caller is gone, nobody needs to know.
+    let started = || crate::sys::unheard(crate::sys::socket::send(caller, &[0], &[]));
     let ended = session(args, prepared).run(started)?;
     keep_slice(prepared, &ended)
 }

@@ -337,8 +337,8 @@ mod tests {
     #[test]
     fn bad_sizes() {
         let bad = [
-            ("0", "nothing fits into 0 bytes"),
-            ("0G", "nothing fits into 0 bytes"),
+            ("0", "\"0\" is not a size: nothing fits into 0 bytes"),
+            ("0G", "\"0G\" is not a size: nothing fits into 0 bytes"),
             (
                 "",
                 "\"\" is not a size: write digits and a unit, such as 512M or 1.5G",

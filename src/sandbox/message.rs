@@ -20,7 +20,10 @@ pub const JOB: u32 = 0;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Order {
     /// Ids are mapped and the cgroup is entered: go on.
-    Go,
+    Go {
+        /// Size of the job's terminal, where it has one.
+        size: Option<Size>,
+    },
     /// Run one more command; descriptors: stdin, stdout, stderr.
     Run {
         /// Number for later messages, never 0.
@@ -53,6 +56,18 @@ pub struct Command {
     pub gid: u32,
     /// Which of descriptors 0-2 are a terminal of its own; the others are given.
     pub terminal: [bool; 3],
+    /// Size of that terminal.
+    pub size: Option<Size>,
+}
+
+/// Rows and columns of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Size {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
 }
 
 /// From gateway, stage and init to the supervisor.

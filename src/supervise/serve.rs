@@ -353,6 +353,7 @@ impl Session<'_> {
             stdio: stdio.inside,
             cgroup: opened.cgroup.as_ref(),
             keeper,
+            size: caller_terminal().and_then(|terminal| terminal::size(&terminal)),
             handed: &opened.handed,
         })
         .map_err(SessionError::Launch)?;
@@ -498,7 +499,6 @@ impl Session<'_> {
                 .try_clone()
                 .map_err(|_| SessionError::System("dup", Errno::MFILE))
         };
-        crate::sys::unheard(terminal::copy_size(&caller, master));
         pumps.push(Pump::inward(again()?, copy()?).map_err(system("fstat"))?);
         pumps.push(Pump::outward(copy()?, again()?).map_err(system("fstat"))?);
         RawTerminal::enter(caller).map_err(system("raw terminal"))

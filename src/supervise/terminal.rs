@@ -1,5 +1,6 @@
 //! [host] The caller's terminal while a job has one of its own: raw, restored at the end, sizes forwarded.
 
+use crate::sandbox::message::Size;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
@@ -56,4 +57,13 @@ impl Drop for RawTerminal {
 pub fn copy_size(from: impl AsFd, master: impl AsFd) -> Result<(), Errno> {
     let size = rustix::termios::tcgetwinsize(from)?;
     rustix::termios::tcsetwinsize(master, size)
+}
+
+/// The size of a terminal, if it has one.
+pub fn size(terminal: impl AsFd) -> Option<Size> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(Size {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
 }

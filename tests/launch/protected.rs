@@ -78,8 +78,8 @@ fn missing_ones_have_placeholders_that_go_at_the_end() {
 fn a_repository_made_beside_a_placeholder_by_somebody_else_stays() {
     let site = Site::new("protected-used");
     site.detach("holder", &["-w", "."], "sleep 1000");
-    // Outside the placeholder is an ordinary file of the caller's.
-    site.outside("chmod 644 .envrc && echo mine > .envrc");
+    // Outside the placeholder is a socket that its owner can replace.
+    site.outside("rm -f .envrc && echo mine > .envrc");
     site.remove("holder");
     assert_eq!(site.outside("ls -A; cat .envrc"), ".envrc\nmine\n");
 }

@@ -33,6 +33,7 @@ pub fn serve(plan: &Plan, supervisor: OwnedFd, signals: OwnedFd, terminal: Optio
         uid: plan.exec.uid,
         gid: plan.exec.gid,
         terminal: plan.exec.terminal,
+        size: None,
     };
     let rights = rights(plan);
     if plan.exec.pid1 {
@@ -130,7 +131,7 @@ impl Init {
         match serde_json::from_slice(buffer.get(..length).unwrap_or_default()) {
             Ok(Order::Run { id, command }) => self.start_more(id, &command, descriptors),
             Ok(Order::Signal { id, signal }) => self.forward(id, signal),
-            Ok(Order::Go) | Err(_) => exit_now(125),
+            Ok(Order::Go { .. }) | Err(_) => exit_now(125),
         }
     }
 
@@ -139,7 +140,7 @@ impl Init {
             return self.not_started(id, Errno::BADF);
         };
         let terminal = if command.terminal.contains(&true) {
-            match spawn::new_terminal() {
+            match spawn::new_terminal(command.size) {
                 Ok((master, slave)) => {
                     self.say_with(&Report::Terminal { id }, &master);
                     Some(slave)

@@ -1,6 +1,6 @@
 //! [init] From a command to a process: session, terminal, ids, capabilities, descriptors, directory, execve.
 
-use crate::sandbox::message::{Command, JOB, Report, Spawn};
+use crate::sandbox::message::{Command, JOB, Report, Size, Spawn};
 use crate::sys::process::{self, Cloned, exit_now};
 use crate::sys::{caps, exec, signal};
 use rustix::fd::OwnedFd;
@@ -99,10 +99,10 @@ pub(super) fn replace(
 }
 
 /// A terminal of our own devpts for one more command: (master, slave).
-pub(super) fn new_terminal() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(super) fn new_terminal(size: Option<Size>) -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = openat(CWD, "/dev/pts/ptmx", flags, Mode::empty())?;
-    let slave = crate::sandbox::stage::terminal_peer(&master)?;
+    let slave = crate::sandbox::stage::terminal_peer(&master, size)?;
     Ok((master, slave))
 }
 

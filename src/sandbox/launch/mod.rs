@@ -13,7 +13,7 @@ use crate::cgroup::Group;
 use crate::confine::seccomp::{self, check, compile, preset};
 use crate::linux::syscall::Arch;
 use crate::sandbox::filters::Filters;
-use crate::sandbox::message::{JOB, Order, Report, SHORT};
+use crate::sandbox::message::{JOB, Order, Report, SHORT, Size};
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::process::Child;
 use crate::sys::socket;
@@ -38,6 +38,8 @@ pub struct Launch<'a> {
     pub cgroup: Option<&'a Group>,
     /// Who does what takes rights that we may not have.
     pub keeper: Keeper<'a>,
+    /// Size of the job's terminal, where it has one.
+    pub size: Option<Size>,
     /// Sources that a privileged launcher opened, in the plan's order.
     pub handed: &'a [OwnedFd],
 }
@@ -101,6 +103,7 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
         plan,
         launch.keeper,
         launch.cgroup,
+        launch.size,
         &gateway_socket,
         &init_socket,
     ) {
@@ -152,6 +155,7 @@ impl Starting {
         plan: &Plan,
         keeper: Keeper<'_>,
         cgroup: Option<&Group>,
+        size: Option<Size>,
         gateway_socket: &OwnedFd,
         init_socket: &OwnedFd,
     ) -> Result<Started, LaunchError> {
@@ -164,7 +168,7 @@ impl Starting {
             keeper.enter(group, pid)?;
         }
         writer.finish()?;
-        tell(init_socket, &Order::Go)?;
+        tell(init_socket, &Order::Go { size })?;
         let (terminal, listener) = started(plan, init_socket, deadline)?;
         match self.init.take() {
             Some(init) => Ok((init, terminal, listener)),

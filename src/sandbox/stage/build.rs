@@ -4,7 +4,7 @@ use super::mounts::{self, attach, attach_scratch, clone_tree, magic, own, restri
 use super::paths::Below;
 use super::{Context, Failed, lock, say};
 use crate::sandbox::fds;
-use crate::sandbox::message::{JOB, Order, Report, SHORT};
+use crate::sandbox::message::{JOB, Order, Report, SHORT, Size};
 use crate::sandbox::plan::{Attributes, Op, Plan, Rlimit, Root, Upper};
 use crate::sys::process::{self, exit_now};
 use crate::sys::socket;
@@ -28,6 +28,8 @@ pub(super) struct Build<'a> {
     /// To the first process, which writes U2's maps.
     pub(super) outer: OwnedFd,
     sources: Vec<Opened>,
+    /// Of the job's terminal.
+    size: Option<Size>,
     root: Option<OwnedFd>,
     masks: Option<Masks>,
     /// Slave side of the job's terminal.
@@ -57,8 +59,8 @@ fn run(
     outer: OwnedFd,
     handed: Vec<OwnedFd>,
 ) -> Result<Infallible, (Failed, OwnedFd)> {
-    let sources = match open_before(plan, &supervisor, handed) {
-        Ok(sources) => sources,
+    let (sources, size) = match open_before(plan, &supervisor, handed) {
+        Ok(opened) => opened,
         Err(failed) => return Err((failed, supervisor)),
     };
     let mut build = Build {
@@ -66,6 +68,7 @@ fn run(
         supervisor,
         outer,
         sources,
+        size,
         root: None,
         masks: None,
         terminal: None,
@@ -83,11 +86,11 @@ fn open_before(
     plan: &Plan,
     supervisor: &OwnedFd,
     handed: Vec<OwnedFd>,
-) -> Result<Vec<Opened>, Failed> {
+) -> Result<(Vec<Opened>, Option<Size>), Failed> {
     private_mounts()?;
     let sources = open_sources(plan, handed)?;
-    wait_for_go(supervisor)?;
-    Ok(sources)
+    let size = wait_for_go(supervisor)?;
+    Ok((sources, size))
 }
 
 fn private_mounts() -> Result<(), Failed> {
@@ -124,14 +127,14 @@ fn open_sources(plan: &Plan, handed: Vec<OwnedFd>) -> Result<Vec<Opened>, Failed
         .collect()
 }
 
-fn wait_for_go(supervisor: &OwnedFd) -> Result<(), Failed> {
+fn wait_for_go(supervisor: &OwnedFd) -> Result<Option<Size>, Failed> {
     let mut buffer = [0; SHORT];
     let Some((length, _)) = socket::receive(supervisor, &mut buffer).during("recvmsg", "order")?
     else {
         exit_now(125);
     };
     match serde_json::from_slice(&buffer[..length]) {
-        Ok(Order::Go) => Ok(()),
+        Ok(Order::Go { size }) => Ok(size),
         Ok(_) | Err(_) => Err(Errno::PROTO).during("parse", "order"),
     }
 }
@@ -395,7 +398,7 @@ impl Build<'_> {
             Mode::empty(),
         )
         .during("open", "/dev/pts/ptmx")?;
-        let slave = terminal_peer(&master).during("TIOCGPTPEER", "/dev/pts")?;
+        let slave = terminal_peer(&master, self.size).during("TIOCGPTPEER", "/dev/pts")?;
         own(&slave, owner, 0o620, "terminal")?;
         say(
             &self.supervisor,
@@ -442,10 +445,19 @@ impl Build<'_> {
     }
 }
 
-/// Opens the other end of a pseudo-terminal and unlocks it.
-pub(crate) fn terminal_peer(master: &OwnedFd) -> Result<OwnedFd, Errno> {
+/// Opens the other end of a pseudo-terminal, unlocked and of this size.
+pub(crate) fn terminal_peer(master: &OwnedFd, size: Option<Size>) -> Result<OwnedFd, Errno> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
     unlockpt(master)?;
+    if let Some(Size { rows, columns }) = size {
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(master, size)?;
+    }
     ioctl_tiocgptpeer(
         master,
         OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,

@@ -8,10 +8,9 @@ mkdir -p "$HOME/job" && cd "$HOME/job" || exit 1
 # P5: values of sysctls, modules, routes. What counts or is random by nature is
 # left out; entries that a module adds would show.
 host() {
-    cat /proc/modules | cut -d' ' -f1 | sort
-    find /proc/sys -type f -readable 2>/dev/null | grep -v \
-        -e random/ -e /nr -e -nr -e -state -e ns_last_pid -e nr_open_pids -e pty/nr -e file-nr -e inode -e aio-nr \
-        | sort | while read -r key; do echo "$key=$(tr '\n\0' '  ' <"$key" 2>/dev/null)"; done
+    cut -d' ' -f1 /proc/modules | sort
+    grep --recursive --no-messages --text . /proc/sys | grep --text --invert-match \
+        -e random/ -e /nr -e -nr -e -state -e ns_last_pid -e file-nr -e inode -e aio-nr | sort
     ip route
 }
 
