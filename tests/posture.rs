@@ -520,11 +520,12 @@ fn a_leader_that_has_ended_hides_no_thread() {
     let sandbox = Sandbox::start(&["python3", "-c", script], null);
     for _ in 0..500 {
         let observation = sandbox.observe();
-        let job = observation
+        let found = observation
             .processes
             .iter()
-            .find(|process| process.role == Role::Job)
-            .unwrap();
+            .find(|process| process.role == Role::Job);
+        // Between fork and exec of the job there may be none.
+        let Some(job) = found else { continue };
         let leader = job
             .threads
             .iter()
