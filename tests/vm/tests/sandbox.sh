@@ -50,9 +50,10 @@ for program in dash cat mkdir mv rm rmdir ls id chown stat; do
 done
 ln -sfn dash ../rootfs/usr/bin/sh
 echo image >../rootfs/etc/release
+# With a writable workspace the caller is root inside, and owns the rootfs.
 script='set -e; id -u; cat /etc/release; echo changed >/etc/release; mv /etc/release /usr/release; mkdir /opt
 mv /usr/bin/ls /opt/; rm /usr/bin/cat; rmdir /var/tmp 2>/dev/null || true; chown 5:5 /opt/ls; stat -c "%u %g" /opt/ls'
-output=$($cofferdam run --rootfs "$HOME/rootfs" -- sh -c "$script" 2>&1)
+output=$($cofferdam run --workspace . --rootfs "$HOME/rootfs" -- sh -c "$script" 2>&1)
 check "--rootfs with layers on disk" contains "$(echo "$output" | tr '\n' ' ')" "0 image 5 5"
 check "--rootfs is never written" is "$(cat ../rootfs/etc/release) $(ls ../rootfs/usr/bin/cat)" "image ../rootfs/usr/bin/cat"
 
