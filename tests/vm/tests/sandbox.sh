@@ -10,7 +10,7 @@ mkdir -p "$HOME/job" && cd "$HOME/job" || exit 1
 host() {
     cut -d' ' -f1 /proc/modules | sort
     grep --recursive --no-messages --text . /proc/sys | grep --text --invert-match \
-        -e random/ -e /nr -e -nr -e -state -e ns_last_pid -e file-nr -e inode -e aio-nr | sort
+        -e random/ -e fs/quota/ -e /nr -e -nr -e -state -e ns_last_pid -e file-nr -e inode -e aio-nr | sort
     ip route
 }
 
@@ -50,9 +50,10 @@ for program in dash cat mkdir mv rm rmdir ls id chown stat; do
 done
 ln -sfn dash ../rootfs/usr/bin/sh
 echo image >../rootfs/etc/release
+# With a writable workspace the caller is root inside, and owns the rootfs.
 script='set -e; id -u; cat /etc/release; echo changed >/etc/release; mv /etc/release /usr/release; mkdir /opt
 mv /usr/bin/ls /opt/; rm /usr/bin/cat; rmdir /var/tmp 2>/dev/null || true; chown 5:5 /opt/ls; stat -c "%u %g" /opt/ls'
-output=$($cofferdam run --rootfs ../rootfs -- sh -c "$script" 2>&1)
+output=$($cofferdam run --workspace . --rootfs "$HOME/rootfs" -- sh -c "$script" 2>&1)
 check "--rootfs with layers on disk" contains "$(echo "$output" | tr '\n' ' ')" "0 image 5 5"
 check "--rootfs is never written" is "$(cat ../rootfs/etc/release) $(ls ../rootfs/usr/bin/cat)" "image ../rootfs/usr/bin/cat"
 
