@@ -263,11 +263,7 @@ fn workspace(
         Vec::new()
     };
     let mut sockets = sockets(&object.path)?;
-    sockets.retain(|socket| {
-        !protected
-            .iter()
-            .any(|path| path.missing().as_ref() == Some(socket))
-    });
+    sockets.retain(|socket| !is_placeholder(&object, policy, socket));
     Ok(Workspace {
         object,
         inside,
@@ -278,6 +274,32 @@ fn workspace(
         protected,
         sockets,
     })
+}
+
+/// Another sandbox's placeholder, or one that is gone by now: mode 0444 lets
+/// nobody connect to it, and it may vanish before it could be masked.
+fn is_placeholder(workspace: &HostObject, policy: &Policy, socket: &str) -> bool {
+    let held = |path: &str| path == socket || path.starts_with(&format!("{socket}/"));
+    if !policy
+        .workspace
+        .protected
+        .iter()
+        .any(|path| held(&path.value))
+    {
+        return false;
+    }
+    let (above, name) = socket.rsplit_once('/').unwrap_or((".", socket));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = open(&workspace.path, OFlags::DIRECTORY, "--workspace").and_then(|top| {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        openat2(&top, above, flags, Mode::empty(), resolve)
+            .map_err(|errno| Diagnostic::error(errno.to_string()))
+    });
+    let Ok(parent) = parent else { return false };
+    match placeholders::is_one(&parent, name, &Placeholder::holding(socket)) {
+        Ok(is_one) => is_one,
+        Err(errno) => errno == Errno::NOENT,
+    }
 }
 
 /// No job ever has the id of the host's root, so what root owns is copied.
