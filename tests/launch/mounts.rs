@@ -8,8 +8,8 @@ use std::os::unix::net::UnixListener;
 #[test]
 fn a_directory_is_read_only_unless_said() {
     let site = Site::new("mount-ro");
-    site.outside("mkdir ../shared && echo before > ../shared/file");
-    let shared = site.base().join("shared");
+    site.outside("mkdir ../common && echo before > ../common/file");
+    let shared = site.base().join("common");
     let ro = format!("{}=/shared", shared.display());
     let script = "cat /shared/file; for try in 'echo x > /shared/file' 'echo x > /shared/new' 'rm /shared/file'; do
         if (eval $try) 2>/dev/null; then echo did: $try; fi; done";
@@ -90,11 +90,11 @@ fn sockets_fifos_and_devices_are_refused() {
 #[test]
 fn sockets_in_a_mounted_directory_are_masked() {
     let site = Site::new("mount-sockets");
-    site.outside("mkdir ../shared");
-    let path = site.base().join("shared/socket");
+    site.outside("mkdir ../common");
+    let path = site.base().join("common/socket");
     let listener = UnixListener::bind(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    let mount = format!("{}=/shared", site.base().join("shared").display());
+    let mount = format!("{}=/shared", site.base().join("common").display());
     let answer = stdout(&site.sh(
         &["--mount", &mount],
         "test -S /shared/socket && echo socket; ls /shared",
@@ -128,7 +128,7 @@ fn what_is_ours_or_secret_is_refused_for_writing() {
 #[test]
 fn targets_that_would_undo_the_sandbox_are_refused() {
     let site = Site::new("mount-targets");
-    site.outside("mkdir ../shared");
+    site.outside("mkdir ../common");
     for target in [
         "/",
         "/proc",
@@ -140,7 +140,7 @@ fn targets_that_would_undo_the_sandbox_are_refused() {
         "/a/../b",
         "",
     ] {
-        let mount = format!("{}={target}", site.base().join("shared").display());
+        let mount = format!("{}={target}", site.base().join("common").display());
         let output = site.sh(&["--mount", &mount], "true");
         assert_ne!(code(&output), 0, "{target:?}: {}", text(&output));
         assert!(
