@@ -54,7 +54,6 @@ impl Verdict {
 }
 
 /// The errors our filters give: errno(3), the same numbers on x86_64 and aarch64.
-#[allow(clippy::upper_case_acronyms, non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u16)]
 pub enum Errno {

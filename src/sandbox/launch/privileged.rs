@@ -3,8 +3,10 @@
 //! The supervisor runs as an unprivileged uid of the sandbox's own range. The
 //! launcher opens mount sources, writes id maps and moves one process into the
 //! cgroup, each once and before the job exists; then it waits for the
-//! supervisor's end and undoes what is left. It reads fixed messages of eight
-//! bytes and nothing else.
+//! supervisor's end and undoes what is left. Before the job exists it reads fixed
+//! messages of eight bytes; at the end, one bounded answer of the supervisor (how
+//! the job ended, or why it did not start), which `supervise::serve` decodes as
+//! JSON and acts on in no other way than to print it and to exit.
 
 use super::{LaunchError, idmap};
 use crate::cgroup::Group;
