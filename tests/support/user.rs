@@ -5,6 +5,10 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// Tests are threads: one makes the account while the others wait for all of it.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// Name of the account that root's tests make and keep.
 const NAME: &str = "cofferdam-test";
@@ -35,6 +39,7 @@ impl Account {
             return Self::find(|fields| fields[2] == uid.to_string())
                 .expect("the tester has no passwd entry");
         }
+        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if Self::named(name).is_none() {
             run(Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", name]));
         }
