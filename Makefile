@@ -3,6 +3,7 @@
 PREFIX     ?= /usr/local
 DESTDIR    ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 # rustup puts cargo there, and a shell without a login does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -16,14 +17,16 @@ LIBEXEC = $(DESTDIR)$(PREFIX)/libexec/cofferdam
 SHARE   = $(DESTDIR)$(PREFIX)/share
 PROFILE = $(DESTDIR)/etc/apparmor.d/cofferdam
 
-.PHONY: help build demo test test-vm bench lint install uninstall clean
+.PHONY: help build demo test test-vm fuzz bench bench-vm lint install uninstall clean
 
 help:
 	@echo 'make demo       build, run a hostile job in a sandbox, show what was refused and why'
 	@echo 'make build      the two programs, optimised, below target/'
 	@echo 'make test       formatting, lints and all tests; as root and as an ordinary user'
 	@echo 'make test-vm    tests in a Debian 12 guest: kernel 6.1, systemd, AppArmor (root only)'
+	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS), with cargo-fuzz on a nightly Rust'
 	@echo 'make bench      what a sandbox costs, as ratios measured in one run'
+	@echo 'make bench-vm   what a start costs with a delegated cgroup v2, in that guest (root only)'
 	@echo 'make lint       formatting and lints only'
 	@echo 'make install    programs, manual pages, completions, AppArmor profile;'
 	@echo '                after make build; PREFIX=$(PREFIX), DESTDIR=$(DESTDIR)'
@@ -48,10 +51,20 @@ test-vm:
 	cargo build --locked --all-targets
 	tests/vm/run
 
+fuzz:
+	@.ci/tools fuzz
+	@tests/fuzz_run "$(FUZZ_SECONDS)"
+
 bench:
 	@.ci/tools bench
 	@cargo build --release --locked --quiet --bins --example run_plan
 	@cargo bench --locked --quiet --bench cost -- --programs "$(PROGRAMS)" $(BENCH_ARGS)
+
+bench-vm:
+	@.ci/tools vm
+	cargo build --release --locked --bins --example run_plan
+	cargo bench --locked --no-run --bench cost
+	tests/vm/run --release tests/vm/bench/start.sh
 
 lint:
 	@.ci/tools test

@@ -4,9 +4,9 @@
 //! and read-only paths, limits, no capabilities, no_new_privs, the allowed
 //! system calls. Not equal, all in crun's favour: one user namespace instead of
 //! two, no Landlock, no tests of system-call arguments, no log, no events, no
-//! supervision, no cgroup.
+//! supervision. A cgroup with the same limits where one is measured.
 
-use crate::host::Host;
+use crate::host::{Cgroups, Host};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,10 @@ pub fn write(host: &Host, name: &str, plan: &Value, filtered: bool) -> PathBuf {
         if let Some(user) = op.get("outer_user") {
             config["linux"]["uidMappings"] = mappings(&user["uids"]);
             config["linux"]["gidMappings"] = mappings(&user["gids"]);
+        }
+        if let Some(step) = op.get("cgroup") {
+            config["linux"]["resources"] = resources(&step["limits"]);
+            config["linux"]["cgroupsPath"] = cgroup(&host.cgroups).into();
         }
         if let (Some(step), true) = (op.get("seccomp"), filtered) {
             config["linux"]["seccomp"] = seccomp(&step["filter"]);
@@ -115,6 +119,33 @@ fn mount(op: &Value, sources: &Value) -> Option<Value> {
             json!({"destination": path, "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}),
         ),
         _ => None,
+    }
+}
+
+/// The limits of the Plan; no swap, as there.
+fn resources(limits: &Value) -> Value {
+    let mut resources = json!({});
+    if let Some(bytes) = limits["memory"].as_u64() {
+        resources["memory"] = json!({"limit": bytes, "swap": bytes});
+    }
+    if let Some(thousandths) = limits["milli_cpus"].as_u64() {
+        resources["cpu"] = json!({"quota": thousandths * 100, "period": 100_000});
+    }
+    if let Some(tasks) = limits["pids"].as_u64() {
+        resources["pids"] = json!({"limit": tasks});
+    }
+    resources
+}
+
+/// As crun wants it: slice:prefix:name for systemd, else a path in the tree.
+fn cgroup(cgroups: &Cgroups) -> String {
+    match cgroups {
+        Cgroups::Directory(directory) => {
+            let path = directory.to_string_lossy();
+            let tree = path.strip_prefix("/sys/fs/cgroup").unwrap_or(&path);
+            format!("{tree}/crun-bench")
+        }
+        Cgroups::None | Cgroups::Systemd => "app.slice:crun:bench".into(),
     }
 }
 

@@ -14,18 +14,41 @@ struct Account {
     gid: u32,
 }
 
+/// Where cgroups come from.
+#[derive(Debug)]
+pub enum Cgroups {
+    /// Nowhere: contestants are told of none.
+    None,
+    /// The user manager makes one per start.
+    Systemd,
+    /// A directory of cgroup v2 that the measured user owns.
+    Directory(PathBuf),
+}
+
+impl Cgroups {
+    /// `none`, `systemd` or a directory.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "none" => Self::None,
+            "systemd" => Self::Systemd,
+            directory => Self::Directory(directory.into()),
+        }
+    }
+}
+
 /// The place of one measurement; removed at the end.
 #[derive(Debug)]
 pub struct Host {
     /// Temporary directory; not below /tmp, which a sandbox replaces.
     pub directory: PathBuf,
     account: Option<Account>,
+    pub cgroups: Cgroups,
     /// The tester is root.
     pub by_root: bool,
 }
 
 impl Host {
-    pub fn new(programs: &Path, account: Option<&str>) -> Self {
+    pub fn new(programs: &Path, account: Option<&str>, cgroups: Cgroups) -> Self {
         let by_root = rustix::process::getuid().is_root();
         let account = account.map(|name| find(name).expect("--as: no such user"));
         assert!(account.is_none() || by_root, "--as needs root");
@@ -33,6 +56,7 @@ impl Host {
         let host = Self {
             directory,
             account,
+            cgroups,
             by_root,
         };
         fs::create_dir(&host.directory).unwrap();
@@ -114,10 +138,24 @@ impl Host {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        match &self.cgroups {
+            Cgroups::None => {}
+            Cgroups::Systemd => {
+                command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", self.uid()));
+            }
+            Cgroups::Directory(directory) => {
+                command.env("COFFERDAM_CGROUP", directory);
+            }
+        }
         if let Some(account) = &self.account {
             command.uid(account.uid).gid(account.gid);
         }
         command
+    }
+
+    fn uid(&self) -> u32 {
+        let own = rustix::process::getuid().as_raw();
+        self.account.as_ref().map_or(own, |account| account.uid)
     }
 
     pub fn cofferdam(&self, arguments: &[&str]) -> Command {

@@ -21,13 +21,14 @@ mod idle;
 mod start;
 mod table;
 
-use host::Host;
+use host::{Cgroups, Host};
 use std::path::PathBuf;
 use table::Row;
 
-const USAGE: &str = "usage: cost --programs DIR [--as USER] [--rounds N] [--cycles N] [--idle N] [--files N] [--only start|build|calls|idle|cycles]
+const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|systemd|DIR] [--rounds N] [--cycles N] [--idle N] [--files N] [--only start|build|calls|idle|cycles]
   --programs  directory of the optimised cofferdam and cofferdam-init
   --as        by root only: measure as this ordinary user, and read what only root can
+  --cgroup    limits by scopes of the user manager, or below a delegated directory (none)
   --rounds    pairs per comparison of starts (60)
   --files     C files of the real build (200)
   --idle      idle sandboxes at once (200)
@@ -38,6 +39,7 @@ const USAGE: &str = "usage: cost --programs DIR [--as USER] [--rounds N] [--cycl
 struct Options {
     programs: PathBuf,
     account: Option<String>,
+    cgroup: String,
     rounds: usize,
     files: usize,
     idle: usize,
@@ -51,7 +53,11 @@ fn main() {
         return calls::inner();
     }
     let options = parse(arguments);
-    let host = Host::new(&options.programs, options.account.as_deref());
+    let host = Host::new(
+        &options.programs,
+        options.account.as_deref(),
+        Cgroups::named(&options.cgroup),
+    );
     println!("{}\n", host.describe());
     type Part = (&'static str, fn(&Host, &Options) -> Vec<Row>);
     let parts: [Part; 5] = [
@@ -79,6 +85,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Options {
     let mut options = Options {
         programs: PathBuf::new(),
         account: None,
+        cgroup: "none".into(),
         rounds: 60,
         files: 200,
         idle: 200,
@@ -99,6 +106,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Options {
         match flag.as_str() {
             "--programs" => options.programs = value.into(),
             "--as" => options.account = Some(value),
+            "--cgroup" => options.cgroup = value,
             "--rounds" => options.rounds = number(),
             "--files" => options.files = number(),
             "--idle" => options.idle = number(),

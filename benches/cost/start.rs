@@ -1,7 +1,7 @@
 //! Starting and ending a sandbox, against crun and bubblewrap.
 
 use crate::bundle;
-use crate::host::{Host, time};
+use crate::host::{Cgroups, Host, time};
 use crate::table::{Row, median, milliseconds, paired};
 use std::process::Command;
 
@@ -127,12 +127,17 @@ fn crun<'a>(host: &'a Host, name: &'static str, filtered: bool) -> Ready<'a> {
     let plan = serde_json::from_str(&plan).map_err(|error| error.to_string())?;
     let bundle = bundle::write(host, &name.replace(' ', "-"), &plan, filtered);
     let state = host.make("crun-state", 0o700);
+    let manager = match host.cgroups {
+        Cgroups::None => "disabled",
+        Cgroups::Systemd => "systemd",
+        Cgroups::Directory(_) => "cgroupfs",
+    };
     let command = move || {
         let mut command = host.command("/usr/bin/crun");
         command
             .arg("--root")
             .arg(&state)
-            .arg("--cgroup-manager=disabled");
+            .arg(format!("--cgroup-manager={manager}"));
         command.arg("run").arg("--bundle").arg(&bundle).arg("bench");
         command
     };

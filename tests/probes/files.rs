@@ -68,7 +68,7 @@ pub const ROWS: &[Row] = &[
     row(
         "F-06-kernel-memory",
         "opens kcore, mem, kmem, port",
-        Expect::ErrnoOrAbsent(UNWRITABLE),
+        Expect::CleanOrAbsentOrErrno(UNWRITABLE),
         Control::Mask("/proc/kcore"),
         Positive::Root,
         &[Removal::Behind(
