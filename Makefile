@@ -53,7 +53,7 @@ test-vm:
 
 fuzz:
 	@.ci/tools fuzz
-	@tests/fuzz_run "$(FUZZ_SECONDS)"
+	@.ci/fuzz "$(FUZZ_SECONDS)"
 
 bench:
 	@.ci/tools bench

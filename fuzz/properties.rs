@@ -1,7 +1,7 @@
 //! What each fuzz target holds of any bytes; the tests run the same over the seeds.
 #![allow(dead_code, reason = "every target uses one of these functions")]
 
-use cofferdam::event::chain;
+use cofferdam::event::chain::{self, Chain, Digest};
 use cofferdam::policy::Policy;
 use cofferdam::policy::expand::Expansion;
 use cofferdam::policy::flags::FlagLayer;
@@ -88,12 +88,38 @@ pub fn events(bytes: &[u8]) {
         .position(|&byte| byte == b'\n')
         .map_or(bytes.len(), |at| at + 1);
     let (plan, lines) = bytes.split_at(at);
+    verified(plan, lines);
+    verified(plan, &with_hashes(plan, lines));
+}
+
+/// A log that holds does so with its own head, and without its end no prefix has it.
+fn verified(plan: &[u8], lines: &[u8]) {
     if let Ok(verified) = chain::verify(plan, lines, None) {
         let head = verified.chain.head();
         assert!(chain::verify(plan, lines, Some(head)).is_ok());
         if !lines.is_empty() {
-            // Without its end no prefix has the same head.
             assert!(chain::verify(plan, &lines[..lines.len() - 1], Some(head)).is_err());
         }
     }
+}
+
+/// The lines with the hashes they should have; else nobody would read what is in them.
+fn with_hashes(plan: &[u8], lines: &[u8]) -> Vec<u8> {
+    const KEY: &[u8] = b",\"hash\":\"";
+    let mut head = Chain::new(plan).head();
+    let mut log = Vec::new();
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let end = line.windows(KEY.len()).rposition(|part| part == KEY);
+        let body = &line[..end.unwrap_or(line.len())];
+        head = Digest::of(&[&digest_bytes(head)[..], body].concat());
+        log.extend_from_slice(&[body, KEY, head.to_string().as_bytes(), b"\"}\n"].concat());
+    }
+    log
+}
+
+fn digest_bytes(digest: Digest) -> Vec<u8> {
+    let text = digest.to_string();
+    let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal digits");
+    (0..text.len()).step_by(2).map(byte).collect()
 }

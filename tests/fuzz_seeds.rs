@@ -119,7 +119,7 @@ fn seeds_reach_the_inside() {
     for seed in seeds("events") {
         let at = seed.iter().position(|&byte| byte == b'\n').unwrap() + 1;
         let verified = cofferdam::event::chain::verify(&seed[..at], &seed[at..], None);
-        assert_eq!(verified.unwrap().events.len(), 1);
+        assert!(!verified.unwrap().events.is_empty());
     }
     assert!(
         seeds("filters")
