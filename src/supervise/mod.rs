@@ -7,6 +7,7 @@ pub mod client;
 pub mod control;
 pub mod disk;
 pub mod logs;
+pub mod outcome;
 pub mod placeholders;
 pub mod places;
 pub mod pump;

@@ -66,18 +66,9 @@ fn clean(
         end(processes.init);
         end(processes.gateway);
     }
-    let plan = read_plan(places, &state.name);
-    undo(
-        places,
-        &held,
-        state,
-        plan.as_ref().map(|(plan, _)| plan),
-        helpers,
-        false,
-    )?;
-    if let Some((plan, bytes)) = plan {
-        note(places, &plan, &bytes);
-    }
+    let plan = read_plan(places, &state.name).map(|(plan, _)| plan);
+    undo(places, &held, state, plan.as_ref(), helpers, false)?;
+    note(places, &state.name);
     held.remove(places)?;
     Ok(())
 }
@@ -107,13 +98,16 @@ pub fn read_plan(places: &Places, name: &str) -> Option<(Plan, Vec<u8>)> {
     Some((plan, bytes))
 }
 
-/// The chain goes on where the dead supervisor left it; if it cannot, that is
+/// The chain goes on where a dead supervisor left it; if it cannot, that is
 /// what `verify` is there to tell.
-fn note(places: &Places, plan: &Plan, bytes: &[u8]) {
-    let Ok(records) = places::open(&places.records.join(&plan.name)) else {
+pub fn note(places: &Places, name: &str) {
+    let Some((plan, bytes)) = read_plan(places, name) else {
         return;
     };
-    let resumed = Sink::resume(records.as_fd(), bytes, plan.supervise.events_per_second);
+    let Ok(records) = places::open(&places.records.join(name)) else {
+        return;
+    };
+    let resumed = Sink::resume(records.as_fd(), &bytes, plan.supervise.events_per_second);
     if let Ok(mut sink) = resumed {
         for kind in [Kind::SupervisorLost, Kind::Recovered, Kind::Ended] {
             if sink.record(kind).is_err() {

@@ -8,17 +8,17 @@ use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running
 use crate::sandbox::plan::{CgroupLimits, Op, Plan};
 use crate::supervise::disk::Meter;
 use crate::supervise::logs::Log;
+use crate::supervise::outcome::{Answer, Ended, Lost, Outcome};
 use crate::supervise::places::{self, Places};
 use crate::supervise::pump::Pump;
 use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
 use crate::supervise::terminal::{self, RawTerminal};
-use crate::supervise::watch::{FORWARDED, Lost, Outcome, Watch};
-use crate::supervise::{client, placeholders, state, sweep};
+use crate::supervise::watch::{FORWARDED, Watch};
+use crate::supervise::{client, placeholders, recover, state, sweep};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Write;
 
@@ -46,20 +46,9 @@ pub struct Session<'a> {
     pub keep: bool,
     /// Started by root.
     pub privileged: bool,
-}
-
-/// What a session came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ended {
-    /// How the job ended.
-    pub outcome: Outcome,
-    /// Recorded refusals.
-    pub refusals: u64,
-    /// Head of plan and events.
-    pub head: String,
-    /// Where kept layers are.
-    pub kept: Option<String>,
+    /// Tells the caller on stderr why it failed, and gives the exit code: for a
+    /// supervisor that may tell its launcher nothing in words.
+    pub tell: fn(SessionError) -> u8,
 }
 
 /// Why a session failed.
@@ -75,34 +64,8 @@ pub enum SessionError {
     System(&'static str, Errno),
     /// A placeholder in the workspace: path, cause.
     Placeholder(String, Errno),
-    /// What a supervisor without root's rights said.
-    Told(Told),
-}
-
-/// A failure on its way from the supervisor to its launcher.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Told {
-    /// One line.
-    pub message: String,
-    /// What to try.
-    pub help: Option<String>,
-    /// Exit code.
-    pub code: u8,
-}
-
-impl From<&SessionError> for Told {
-    fn from(error: &SessionError) -> Self {
-        let (help, code) = match error {
-            SessionError::Launch(launch) => (launch.help(), launch.exit_code()),
-            _ => (None, 125),
-        };
-        Self {
-            message: error.to_string(),
-            help,
-            code,
-        }
-    }
+    /// A supervisor without root's rights has told the caller why; exit code.
+    Told(u8),
 }
 
 impl fmt::Display for SessionError {
@@ -111,7 +74,7 @@ impl fmt::Display for SessionError {
             Self::State(error) => error.fmt(out),
             Self::Events(error) => error.fmt(out),
             Self::Launch(error) => error.fmt(out),
-            Self::Told(told) => out.write_str(&told.message),
+            Self::Told(code) => write!(out, "told already, exit code {code}"),
             Self::System(what, errno) => write!(out, "{what}: {errno}"),
             Self::Placeholder(path, errno) => {
                 write!(
@@ -136,11 +99,12 @@ fn system(what: &'static str) -> impl Fn(Errno) -> SessionError {
 }
 
 impl Session<'_> {
-    /// Runs the sandbox to its end. `started` is called once the job has been executed.
+    /// Runs the sandbox to its end. `started` is called once the job has been
+    /// executed, in the process that called this.
     ///
     /// # Errors
     /// Why it did not start, or could not be watched; nothing of it is left then.
-    pub fn run(&self, started: impl FnOnce()) -> Result<Ended, SessionError> {
+    pub fn run(&self, started: impl FnOnce() -> Result<(), Errno>) -> Result<Ended, SessionError> {
         let held = Held::create(self.places, &self.plan.name)?;
         let state = self.initial_state();
         let result = held
@@ -200,12 +164,18 @@ impl Session<'_> {
         let program = Program::find().map_err(SessionError::Launch)?;
         let handed = privileged::open_sources(self.plan).map_err(SessionError::Launch)?;
         if self.privileged {
+            // The records stay root's: the supervisor has the two files of them
+            // that it writes, and cannot put another plan there.
             self.give(&held.home.live)?;
-            self.give(&records)?;
         }
+        let log = self
+            .detached
+            .then(|| Log::create(&records, self.plan.supervise.log_bytes))
+            .transpose()
+            .map_err(system("make log"))?;
         Ok(Opened {
-            records,
             sink,
+            log,
             cgroup,
             program,
             handed,
@@ -225,26 +195,39 @@ impl Session<'_> {
         &self,
         held: &Held,
         opened: Opened,
-        started: impl FnOnce(),
+        started: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<Ended, SessionError> {
         if !self.privileged {
             let keeper = Keeper::Own {
                 helpers: self.helpers,
             };
+            let started = || started().map_err(system("tell the caller"));
             return self.attend(held, opened, keeper, started);
         }
         let cgroup = opened.cgroup.clone();
         let work = |launcher: &OwnedFd| {
+            let started = || self.tell_launcher(launcher);
             let result = self.attend(held, opened, Keeper::Launcher(launcher), started);
-            let told = result.map_err(|error| Told::from(&error));
-            serde_json::to_vec(&told).unwrap_or_default()
+            result
+                .map_or_else(|error| Answer::Failed((self.tell)(error)), Answer::Ended)
+                .encode()
         };
-        let answer = privileged::as_unprivileged(self.plan, cgroup.as_ref(), work)
+        let record = privileged::as_unprivileged(self.plan, cgroup.as_ref(), work, started)
             .map_err(SessionError::Launch)?;
-        match serde_json::from_slice::<Result<Ended, Told>>(&answer) {
-            Ok(result) => result.map_err(SessionError::Told),
-            Err(_) => Err(SessionError::Launch(LaunchError::Gone)),
+        match Answer::decode(&record) {
+            Some(Answer::Ended(ended)) => Ok(ended),
+            Some(Answer::Failed(code)) => Err(SessionError::Told(code)),
+            None => Err(SessionError::Launch(LaunchError::Unknown)),
         }
+    }
+
+    /// The job runs: the supervisor's own part of letting the caller go.
+    fn tell_launcher(&self, launcher: &OwnedFd) -> Result<(), SessionError> {
+        if self.detached {
+            let null = open_null().map_err(system("open /dev/null"))?;
+            rustix::stdio::dup2_stderr(&null).map_err(system("dup"))?;
+        }
+        privileged::tell_started(launcher).map_err(SessionError::Launch)
     }
 
     /// Launches, watches, and writes the events down.
@@ -253,7 +236,7 @@ impl Session<'_> {
         held: &Held,
         mut opened: Opened,
         keeper: Keeper<'_>,
-        started: impl FnOnce(),
+        started: impl FnOnce() -> Result<(), SessionError>,
     ) -> Result<Ended, SessionError> {
         let result = self.launched(held, &mut opened, keeper, started);
         let kills = opened
@@ -276,12 +259,12 @@ impl Session<'_> {
         Ok(Ended {
             outcome,
             refusals,
-            head: sink.head().to_string(),
-            kept: self.kept(),
+            head: sink.head(),
         })
     }
 
-    fn kept(&self) -> Option<String> {
+    /// Where what the job wrote is kept, if it is.
+    pub fn kept(&self) -> Option<String> {
         let path = self.places.layers.join(&self.plan.name);
         let any = self.keep && self.plan.layer_names().next().is_some();
         any.then(|| path.to_string_lossy().into_owned())
@@ -341,19 +324,21 @@ impl Session<'_> {
         held: &Held,
         opened: &mut Opened,
         keeper: Keeper<'_>,
-        started: impl FnOnce(),
+        started: impl FnOnce() -> Result<(), SessionError>,
     ) -> Result<(Outcome, u64), SessionError> {
         process::become_subreaper().map_err(system("prctl PR_SET_CHILD_SUBREAPER"))?;
         let signals = signal::descriptor(&FORWARDED).map_err(system("signalfd"))?;
         let control = client::serve(&held.home).map_err(system("control socket"))?;
-        let mut stdio = self.stdio(&opened.records)?;
+        let mut stdio = self.stdio()?;
         let running = launch::launch(Launch {
             plan: self.plan,
             program: &opened.program,
             stdio: stdio.inside,
             cgroup: opened.cgroup.as_ref(),
             keeper,
-            size: caller_terminal().and_then(|terminal| terminal::size(&terminal)),
+            size: caller_terminal()
+                .filter(|_| !self.detached)
+                .and_then(|terminal| terminal::size(&terminal)),
             handed: &opened.handed,
         })
         .map_err(SessionError::Launch)?;
@@ -367,7 +352,7 @@ impl Session<'_> {
                 pid: running.init.pid,
             })
             .map_err(SessionError::Events)?;
-        started();
+        started()?;
         let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
         let limit = self.plan.supervise.disk.zip(opened.layers.take());
         let meter = limit.map(|(bytes, layers)| Meter::new(layers, running.gateway.pid, bytes));
@@ -378,7 +363,7 @@ impl Session<'_> {
             meter,
             pumps: stdio.pumps,
             logged: stdio.logged,
-            log: stdio.log,
+            log: opened.log.take(),
             held_stdin: stdio.held_stdin,
             sink: &mut opened.sink,
             signals,
@@ -411,7 +396,7 @@ impl Session<'_> {
     }
 
     /// The sandbox's ends of 0–2 and what is done with ours.
-    fn stdio(&self, records: &OwnedFd) -> Result<Stdio, SessionError> {
+    fn stdio(&self) -> Result<Stdio, SessionError> {
         let mut pumps = Vec::new();
         let mut logged = Vec::new();
         let mut held_stdin = None;
@@ -457,18 +442,11 @@ impl Session<'_> {
         };
         let stdout = output(terminal_out, rustix::stdio::stdout())?;
         let stderr = output(terminal_error, rustix::stdio::stderr())?;
-        let log = if self.detached {
-            let limit = self.plan.supervise.log_bytes;
-            Some(Log::create(records, limit).map_err(system("make log"))?)
-        } else {
-            None
-        };
         Ok(Stdio {
             inside: [input, stdout, stderr],
             pumps,
             logged,
             held_stdin,
-            log,
         })
     }
 
@@ -519,6 +497,15 @@ impl Session<'_> {
             self.helpers,
             self.keep,
         );
+        let lost = matches!(
+            result,
+            Err(SessionError::Launch(
+                LaunchError::Supervisor { .. } | LaunchError::Unknown
+            ))
+        );
+        if lost {
+            recover::note(self.places, &self.plan.name);
+        }
         match &result {
             Ok(ended) if self.detached => {
                 state.ended = Some(match ended.outcome {
@@ -540,8 +527,8 @@ impl Session<'_> {
 
 /// What a session has open, before it gives up any right.
 struct Opened {
-    records: OwnedFd,
     sink: Sink,
+    log: Option<Log>,
     cgroup: Option<Group>,
     program: Program,
     handed: Vec<OwnedFd>,
@@ -571,7 +558,6 @@ struct Stdio {
     pumps: Vec<Pump>,
     logged: Vec<OwnedFd>,
     held_stdin: Option<OwnedFd>,
-    log: Option<Log>,
 }
 
 /// Removes what a sandbox may have left on the host: cgroup, placeholders, layers.

@@ -9,6 +9,7 @@ use crate::sandbox::plan::{Op, Plan};
 use crate::supervise::control::{Answer, Ask, Live};
 use crate::supervise::disk::Meter;
 use crate::supervise::logs::Log;
+use crate::supervise::outcome::{Lost, Outcome};
 use crate::supervise::pump::Pump;
 use crate::supervise::{client, terminal};
 use crate::sys::{process, signal, socket};
@@ -16,7 +17,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// How long a job may go on after SIGTERM at its time limit.
@@ -61,44 +61,6 @@ pub struct Watch<'a> {
     pub control: OwnedFd,
     /// The caller's terminal, whose size is copied.
     pub terminal: Option<OwnedFd>,
-}
-
-/// How a sandbox ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The job ended by itself or by a signal somebody asked for.
-    Exited(Status),
-    /// The time limit ended it.
-    TimedOut,
-    /// The disk limit ended it.
-    DiskFull,
-    /// The memory limit ended it: the kernel kills the whole cgroup, init with it.
-    OutOfMemory,
-    /// A process of ours was killed: which.
-    Lost(Lost),
-}
-
-/// What a sandbox cannot go on without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lost {
-    /// Init was killed.
-    Init,
-    /// The gateway was killed.
-    Gateway,
-    /// The event log cannot be written.
-    Events,
-}
-
-impl std::fmt::Display for Lost {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Self::Init => "the sandbox's init",
-            Self::Gateway => "the sandbox's gateway",
-            Self::Events => "the event log",
-        })
-    }
 }
 
 struct Client {
