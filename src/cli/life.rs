@@ -6,9 +6,11 @@ use crate::cli::problem::Problem;
 use crate::policy::text;
 use crate::source::diagnostic::Diagnostic;
 use crate::supervise::control::{Answer, Ask};
-use crate::supervise::recover::{read_plan, recover};
-use crate::supervise::serve::{SessionError, undo};
+use crate::supervise::failure::SessionError;
+use crate::supervise::records::read_plan;
+use crate::supervise::recover::recover;
 use crate::supervise::state::{self, Held, Home, StateError};
+use crate::supervise::undo::undo;
 use crate::supervise::{client, places, slices, sweep};
 
 /// How often, and after which pauses, `rm --force` asks a supervisor that does not answer yet.

@@ -5,8 +5,8 @@ use crate::host::probe::ProbeError;
 use crate::sandbox::launch::LaunchError;
 use crate::source::diagnostic::Diagnostic;
 use crate::source::render::render;
+use crate::supervise::failure::SessionError;
 use crate::supervise::places::PlacesError;
-use crate::supervise::serve::SessionError;
 use crate::supervise::state::StateError;
 
 /// Cofferdam failed or refused.

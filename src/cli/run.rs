@@ -331,7 +331,7 @@ fn background(
 
 /// The caller's stdin, stdout and directory are not ours any more.
 fn quiet() -> Result<rustix::fd::OwnedFd, rustix::io::Errno> {
-    let null = crate::supervise::serve::open_null()?;
+    let null = crate::supervise::streams::open_null()?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::process::chdir("/")?;

@@ -1,31 +1,23 @@
 //! [host] One sandbox from its Plan to nothing left: state and records, launch, watch, undo.
 
 use crate::cgroup::Group;
-use crate::event::sink::{Sink, SinkError};
+use crate::event::sink::Sink;
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
 use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
 use crate::sandbox::plan::{CgroupLimits, Op, Plan};
 use crate::supervise::disk::Meter;
+use crate::supervise::failure::{SessionError, system};
 use crate::supervise::logs::Log;
 use crate::supervise::outcome::{Answer, Ended, Lost, Outcome};
 use crate::supervise::places::{self, Places};
-use crate::supervise::pump::Pump;
-use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
-use crate::supervise::terminal::{self, RawTerminal};
+use crate::supervise::state::{End, Held, Process, Processes, State, StateError};
+use crate::supervise::streams::{self, caller_terminal, open_null};
 use crate::supervise::watch::{FORWARDED, Watch};
-use crate::supervise::{client, placeholders, recover, state, sweep};
+use crate::supervise::{client, placeholders, records, state, terminal, undo};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
-use std::fmt;
-use std::io::Write;
-
-/// Plans and event logs that are kept.
-const RECORDS: usize = 100;
-/// Name of the plan among a sandbox's records.
-pub const PLAN: &str = "plan.json";
 
 /// What a session needs beside the plan.
 #[derive(Debug)]
@@ -49,53 +41,6 @@ pub struct Session<'a> {
     /// Tells the caller on stderr why it failed, and gives the exit code: for a
     /// supervisor that may tell its launcher nothing in words.
     pub tell: fn(SessionError) -> u8,
-}
-
-/// Why a session failed.
-#[derive(Debug)]
-pub enum SessionError {
-    /// State or lock.
-    State(StateError),
-    /// Event log.
-    Events(SinkError),
-    /// A sandbox that did not start.
-    Launch(LaunchError),
-    /// A file or descriptor of ours: operation, cause.
-    System(&'static str, Errno),
-    /// A placeholder in the workspace: path, cause.
-    Placeholder(String, Errno),
-    /// A supervisor without root's rights has told the caller why; exit code.
-    Told(u8),
-}
-
-impl fmt::Display for SessionError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::State(error) => error.fmt(out),
-            Self::Events(error) => error.fmt(out),
-            Self::Launch(error) => error.fmt(out),
-            Self::Told(code) => write!(out, "told already, exit code {code}"),
-            Self::System(what, errno) => write!(out, "{what}: {errno}"),
-            Self::Placeholder(path, errno) => {
-                write!(
-                    out,
-                    "protected path {path} cannot be held in the workspace: {errno}"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for SessionError {}
-
-impl From<StateError> for SessionError {
-    fn from(error: StateError) -> Self {
-        Self::State(error)
-    }
-}
-
-fn system(what: &'static str) -> impl Fn(Errno) -> SessionError {
-    move |errno| SessionError::System(what, errno)
 }
 
 impl Session<'_> {
@@ -130,7 +75,7 @@ impl Session<'_> {
             } else {
                 None
             },
-            placeholders: placeholders(self.plan),
+            placeholders: undo::placeholders(self.plan),
             layers: self.plan.layer_names().next().is_some(),
         }
     }
@@ -144,7 +89,7 @@ impl Session<'_> {
 
     /// Everything that takes the rights of whoever started us.
     fn open(&self, held: &Held, state: &State) -> Result<Opened, SessionError> {
-        let (records, plan) = self.records()?;
+        let (records, plan) = records::create(self.places, self.plan)?;
         let per_second = self.plan.supervise.events_per_second;
         let mut sink =
             Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
@@ -270,33 +215,6 @@ impl Session<'_> {
         any.then(|| path.to_string_lossy().into_owned())
     }
 
-    /// A fresh records directory with the plan in it; older records make room.
-    fn records(&self) -> Result<(OwnedFd, Vec<u8>), SessionError> {
-        let all = places::open(&self.places.records)
-            .map_err(|error| SessionError::State(StateError::Places(error)))?;
-        // Others make room as well, and what one removes the other would look for.
-        rustix::fs::flock(&all, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(system("lock records"))?;
-        sweep::remove_tree(&all, &self.plan.name).map_err(system("remove older records"))?;
-        make_room(&all, self.places).map_err(system("remove old records"))?;
-        let records =
-            places::subdirectory(&all, &self.plan.name).map_err(system("make records"))?;
-        let bytes = serde_json::to_vec(self.plan)
-            .map_err(|_| SessionError::System("write plan", Errno::INVAL))?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(&records, PLAN, flags, Mode::from_raw_mode(0o600))
-            .map_err(system("write plan"))?;
-        std::fs::File::from(file)
-            .write_all(&bytes)
-            .map_err(|error| {
-                SessionError::System(
-                    "write plan",
-                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                )
-            })?;
-        Ok((records, bytes))
-    }
-
     fn note_plan(&self, sink: &mut Sink, plan: &[u8]) -> Result<(), SessionError> {
         let planned = Kind::Planned {
             plan_sha256: event::chain::Digest::of(plan),
@@ -329,7 +247,7 @@ impl Session<'_> {
         process::become_subreaper().map_err(system("prctl PR_SET_CHILD_SUBREAPER"))?;
         let signals = signal::descriptor(&FORWARDED).map_err(system("signalfd"))?;
         let control = client::serve(&held.home).map_err(system("control socket"))?;
-        let mut stdio = self.stdio()?;
+        let mut stdio = streams::open(self.plan, self.detached, self.interactive)?;
         let running = launch::launch(Launch {
             plan: self.plan,
             program: &opened.program,
@@ -353,7 +271,12 @@ impl Session<'_> {
             })
             .map_err(SessionError::Events)?;
         started()?;
-        let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
+        let raw = streams::connect_terminal(
+            self.detached,
+            &running,
+            &mut stdio.pumps,
+            &mut stdio.logged,
+        )?;
         let limit = self.plan.supervise.disk.zip(opened.layers.take());
         let meter = limit.map(|(bytes, layers)| Meter::new(layers, running.gateway.pid, bytes));
         let watch = Watch {
@@ -395,93 +318,6 @@ impl Session<'_> {
         Ok(Some(own))
     }
 
-    /// The sandbox's ends of 0–2 and what is done with ours.
-    fn stdio(&self) -> Result<Stdio, SessionError> {
-        let mut pumps = Vec::new();
-        let mut logged = Vec::new();
-        let mut held_stdin = None;
-        let null = open_null().map_err(system("open /dev/null"))?;
-        let copy = |fd: &OwnedFd| {
-            fd.try_clone()
-                .map_err(|_| SessionError::System("dup", Errno::MFILE))
-        };
-        let [terminal_in, terminal_out, terminal_error] = self.plan.exec.terminal;
-        let input = if terminal_in {
-            copy(&null)?
-        } else if self.detached && self.interactive {
-            let (read, write) = pipe().map_err(system("pipe"))?;
-            held_stdin = Some(write);
-            read
-        } else if self.detached {
-            copy(&null)?
-        } else {
-            let caller = own_stdio(rustix::stdio::stdin()).map_err(system("dup stdin"))?;
-            if is_null(&caller).map_err(system("fstat stdin"))? {
-                caller
-            } else {
-                let (read, write) = pipe().map_err(system("pipe"))?;
-                pumps.push(Pump::inward(caller, write).map_err(system("fstat"))?);
-                read
-            }
-        };
-        let mut output = |terminal: bool, caller: rustix::fd::BorrowedFd<'_>| {
-            if terminal {
-                return copy(&null);
-            }
-            let caller = own_stdio(caller).map_err(system("dup stdout"))?;
-            if !self.detached && is_null(&caller).map_err(system("fstat stdout"))? {
-                return Ok(caller);
-            }
-            let (read, write) = pipe().map_err(system("pipe"))?;
-            if self.detached {
-                logged.push(read);
-            } else {
-                pumps.push(Pump::outward(read, caller).map_err(system("fstat"))?);
-            }
-            Ok(write)
-        };
-        let stdout = output(terminal_out, rustix::stdio::stdout())?;
-        let stderr = output(terminal_error, rustix::stdio::stderr())?;
-        Ok(Stdio {
-            inside: [input, stdout, stderr],
-            pumps,
-            logged,
-            held_stdin,
-        })
-    }
-
-    /// Joins the job's terminal with the caller's, or with the log.
-    fn connect_terminal(
-        &self,
-        running: &Running,
-        pumps: &mut Vec<Pump>,
-        logged: &mut Vec<OwnedFd>,
-    ) -> Result<Option<RawTerminal>, SessionError> {
-        let Some(master) = &running.terminal else {
-            return Ok(None);
-        };
-        let copy = || {
-            master
-                .try_clone()
-                .map_err(|_| SessionError::System("dup", Errno::MFILE))
-        };
-        if self.detached {
-            logged.push(copy()?);
-            return Ok(None);
-        }
-        let Some(caller) = caller_terminal() else {
-            return Ok(None);
-        };
-        let again = || {
-            caller
-                .try_clone()
-                .map_err(|_| SessionError::System("dup", Errno::MFILE))
-        };
-        pumps.push(Pump::inward(again()?, copy()?).map_err(system("fstat"))?);
-        pumps.push(Pump::outward(copy()?, again()?).map_err(system("fstat"))?);
-        RawTerminal::enter(caller).map_err(system("raw terminal"))
-    }
-
     /// Undoes what the host still has of the sandbox.
     fn close(
         &self,
@@ -489,7 +325,7 @@ impl Session<'_> {
         mut state: State,
         result: Result<Ended, SessionError>,
     ) -> Result<Ended, SessionError> {
-        let cleaned = undo(
+        let cleaned = undo::undo(
             self.places,
             &held,
             &state,
@@ -504,7 +340,7 @@ impl Session<'_> {
             ))
         );
         if lost {
-            recover::note(self.places, &self.plan.name);
+            records::note_loss(self.places, &self.plan.name);
         }
         match &result {
             Ok(ended) if self.detached => {
@@ -553,85 +389,6 @@ fn end_of(result: &Result<(Outcome, u64), SessionError>) -> Kind {
     }
 }
 
-struct Stdio {
-    inside: [OwnedFd; 3],
-    pumps: Vec<Pump>,
-    logged: Vec<OwnedFd>,
-    held_stdin: Option<OwnedFd>,
-}
-
-/// Removes what a sandbox may have left on the host: cgroup, placeholders, layers.
-/// All are tried; the first failure is told.
-///
-/// # Errors
-/// What could not be removed.
-pub fn undo(
-    places: &Places,
-    held: &Held,
-    state: &State,
-    plan: Option<&Plan>,
-    helpers: Option<(&str, &str)>,
-    keep: bool,
-) -> Result<(), SessionError> {
-    let mut result = Ok(());
-    if let Some(group) = &state.cgroup {
-        let removed = group.kill().and_then(|()| group.remove());
-        result =
-            removed.map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
-    }
-    if let Some(made) = &state.placeholders {
-        result = result.and(remove_placeholders(places, held, state, made));
-    }
-    if let (true, false, Some(plan)) = (state.layers, keep, plan) {
-        let removed = places::open(&places.layers)
-            .map_err(|error| SessionError::State(StateError::Places(error)))
-            .and_then(|layers| {
-                sweep::remove_layers(plan, helpers, &layers, &state.name)
-                    .map_err(SessionError::Launch)
-            });
-        result = result.and(removed);
-    }
-    result
-}
-
-/// Removes those that nobody else relies on, and then relies on none itself: of
-/// two sandboxes that end at once the second one removes them.
-fn remove_placeholders(
-    places: &Places,
-    held: &Held,
-    state: &State,
-    made: &Placeholders,
-) -> Result<(), SessionError> {
-    let _locked = state::lock_placeholders(places)?;
-    let relied_on = state::relied_on(places, &state.name)?;
-    placeholders::remove(made, &relied_on)
-        .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
-    let without = State {
-        placeholders: None,
-        ..state.clone()
-    };
-    Ok(held.write(&without)?)
-}
-
-/// The placeholder steps of a plan, as state has them.
-fn placeholders(plan: &Plan) -> Option<Placeholders> {
-    let mut all: Option<Placeholders> = None;
-    for step in &plan.steps {
-        let Op::Placeholder { source, path, kind } = &step.op else {
-            continue;
-        };
-        let workspace = plan.sources.get(*source)?;
-        all.get_or_insert_with(|| Placeholders {
-            workspace: workspace.path.clone(),
-            inode: workspace.inode.unwrap_or_default(),
-            paths: Vec::new(),
-        })
-        .paths
-        .push((path.clone(), kind.clone()));
-    }
-    all
-}
-
 fn processes(running: &Running) -> Option<Processes> {
     let own = i32::try_from(std::process::id()).ok()?;
     Some(Processes {
@@ -639,98 +396,4 @@ fn processes(running: &Running) -> Option<Processes> {
         gateway: Process::of(running.gateway.pid).ok()?,
         init: Process::of(running.init.pid).ok()?,
     })
-}
-
-/// A pipe that the job may also open through /dev/stdout, whatever its uid:
-/// nobody else has a way to it.
-pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::fs::fchmod(&write, Mode::from_raw_mode(0o666))?;
-    Ok((read, write))
-}
-
-/// /dev/null, for reading and writing.
-///
-/// # Errors
-/// The errno of openat(2).
-pub fn open_null() -> Result<OwnedFd, Errno> {
-    openat(
-        CWD,
-        "/dev/null",
-        OFlags::RDWR | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-}
-
-/// A close-on-exec copy of one of our own 0–2.
-///
-/// # Errors
-/// EBADF when it is closed.
-pub fn own_stdio(fd: rustix::fd::BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3)
-}
-
-/// It is /dev/null: character device 1:3.
-///
-/// # Errors
-/// The errno of fstat(2).
-pub fn is_null(fd: &OwnedFd) -> Result<bool, Errno> {
-    let stat = rustix::fs::fstat(fd)?;
-    let number = (
-        rustix::fs::major(stat.st_rdev),
-        rustix::fs::minor(stat.st_rdev),
-    );
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && number == (1, 3))
-}
-
-/// The first of our 0–2 that is a terminal.
-pub fn caller_terminal() -> Option<OwnedFd> {
-    let fds = [
-        rustix::stdio::stdin(),
-        rustix::stdio::stdout(),
-        rustix::stdio::stderr(),
-    ];
-    let which = terminal::terminals();
-    let first = fds
-        .into_iter()
-        .zip(which)
-        .find(|(_, terminal)| *terminal)?
-        .0;
-    own_stdio(first).ok()
-}
-
-/// Removes the oldest records while there are as many as are kept, but none of
-/// a sandbox that still has a directory.
-fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
-    let mut records = Vec::new();
-    for entry in rustix::fs::Dir::read_from(all)? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().to_str()
-            && !name.starts_with('.')
-        {
-            records.push(name.to_owned());
-        }
-    }
-    if records.len() < RECORDS {
-        return Ok(());
-    }
-    let mut aged: Vec<(i64, String)> = Vec::new();
-    for name in records {
-        match rustix::fs::statat(all, name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => aged.push((stat.st_mtime, name)),
-            // Another sandbox is making room at the same time.
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    aged.sort();
-    let surplus = (aged.len() + 1).saturating_sub(RECORDS);
-    for (_, name) in aged
-        .into_iter()
-        .filter(|(_, name)| !places.sandbox(name).exists())
-        .take(surplus)
-    {
-        sweep::remove_tree(all, &name)?;
-    }
-    Ok(())
 }
