@@ -5,7 +5,7 @@ use crate::event::sink::Sink;
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
 use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
-use crate::sandbox::plan::{CgroupLimits, Op, Plan};
+use crate::sandbox::plan::Plan;
 use crate::supervise::disk::Meter;
 use crate::supervise::failure::{SessionError, system};
 use crate::supervise::logs::Log;
@@ -51,40 +51,13 @@ impl Session<'_> {
     /// Why it did not start, or could not be watched; nothing of it is left then.
     pub fn run(&self, started: impl FnOnce() -> Result<(), Errno>) -> Result<Ended, SessionError> {
         let held = Held::create(self.places, &self.plan.name)?;
-        let state = self.initial_state();
+        let state = undo::planned(self.plan, self.cgroup, self.detached);
         let result = held
             .write(&state)
             .map_err(SessionError::State)
             .and_then(|()| self.open(&held, &state))
             .and_then(|opened| self.attended(&held, opened, started));
         self.close(held, state, result)
-    }
-
-    fn initial_state(&self) -> State {
-        let limited = self.limits().is_some();
-        State {
-            schema: 1,
-            name: self.plan.name.clone(),
-            policy: self.plan.policy.clone(),
-            command: self.plan.exec.argv.clone(),
-            created: crate::supervise::state::now(),
-            detached: self.detached,
-            ended: None,
-            cgroup: if limited {
-                crate::cgroup::of(self.cgroup, &self.plan.name)
-            } else {
-                None
-            },
-            placeholders: undo::placeholders(self.plan),
-            layers: self.plan.layer_names().next().is_some(),
-        }
-    }
-
-    fn limits(&self) -> Option<CgroupLimits> {
-        self.plan.steps.iter().find_map(|step| match &step.op {
-            Op::Cgroup { limits } => Some(*limits),
-            _ => None,
-        })
     }
 
     /// Everything that takes the rights of whoever started us.
@@ -101,8 +74,7 @@ impl Session<'_> {
         }
         let layers = self.make_layers()?;
         let name = &self.plan.name;
-        let cgroup = self
-            .limits()
+        let cgroup = undo::limits(self.plan)
             .map(|limits| crate::cgroup::create(self.cgroup, name, &limits, &[std::process::id()]))
             .transpose()
             .map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())))?;

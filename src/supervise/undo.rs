@@ -1,11 +1,57 @@
-//! [host] Removing what a sandbox may have left on the host: cgroup, placeholders, layers.
+//! [host] What a sandbox may have left on the host, and removing it: cgroup, placeholders, layers.
+//!
+//! The state says what there is. Where it cannot be read, the plan among the
+//! records says it as well: it was written before anything was made.
 
+use crate::host::facts::Cgroup;
 use crate::sandbox::launch::LaunchError;
-use crate::sandbox::plan::{Op, Plan};
+use crate::sandbox::plan::{CgroupLimits, Op, Plan};
 use crate::supervise::failure::SessionError;
 use crate::supervise::places::{self, Places};
-use crate::supervise::state::{self, Held, Placeholders, State, StateError};
-use crate::supervise::{placeholders, sweep};
+use crate::supervise::records::read_plan;
+use crate::supervise::state::{self, Held, Home, Placeholders, ReliedOn, State, StateError};
+use crate::supervise::{placeholders as workspace, sweep};
+use rustix::io::Errno;
+
+/// The state of a sandbox that is about to be made: all that its plan can leave.
+pub fn planned(plan: &Plan, cgroup: &Cgroup, detached: bool) -> State {
+    State {
+        schema: 1,
+        name: plan.name.clone(),
+        policy: plan.policy.clone(),
+        command: plan.exec.argv.clone(),
+        created: state::now(),
+        detached,
+        ended: None,
+        cgroup: limits(plan).and_then(|_| crate::cgroup::of(cgroup, &plan.name)),
+        placeholders: placeholders(plan),
+        layers: plan.layer_names().next().is_some(),
+    }
+}
+
+/// What a sandbox may have left: from its state or, where that cannot be read,
+/// from its plan.
+///
+/// # Errors
+/// [`StateError::Malformed`] when neither can be read; failures of the file system.
+pub fn remains(places: &Places, home: &Home, cgroup: &Cgroup) -> Result<State, StateError> {
+    let damaged = match home.read() {
+        Err(error @ StateError::Malformed(..)) => error,
+        read => return read,
+    };
+    match read_plan(places, &home.name) {
+        Some((plan, _)) if plan.name == home.name => Ok(planned(&plan, cgroup, true)),
+        _ => Err(damaged),
+    }
+}
+
+/// The limits of a plan that wants a cgroup.
+pub fn limits(plan: &Plan) -> Option<CgroupLimits> {
+    plan.steps.iter().find_map(|step| match &step.op {
+        Op::Cgroup { limits } => Some(*limits),
+        _ => None,
+    })
+}
 
 /// Removes what a sandbox may have left on the host: cgroup, placeholders, layers.
 /// All are tried; the first failure is told.
@@ -50,14 +96,40 @@ fn remove_placeholders(
     made: &Placeholders,
 ) -> Result<(), SessionError> {
     let _locked = state::lock_placeholders(places)?;
-    let relied_on = state::relied_on(places, &state.name)?;
-    placeholders::remove(made, &relied_on)
-        .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
+    if let Some(relied_on) = relied_on(places, &state.name)? {
+        workspace::remove(made, &relied_on)
+            .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
+    }
     let without = State {
         placeholders: None,
         ..state.clone()
     };
     Ok(held.write(&without)?)
+}
+
+/// Placeholders that sandboxes other than `name` rely on. None where one of them
+/// may rely on any: removed, the protection of a running sandbox would go.
+fn relied_on(places: &Places, name: &str) -> Result<Option<ReliedOn>, StateError> {
+    let mut all = ReliedOn::new();
+    for other in state::names(places)?
+        .into_iter()
+        .filter(|other| other != name)
+    {
+        let made = match Home::open(places, &other).and_then(|home| home.read()) {
+            Ok(state) => state.placeholders,
+            Err(StateError::Malformed(..)) => match read_plan(places, &other) {
+                Some((plan, _)) => placeholders(&plan),
+                None => return Ok(None),
+            },
+            // Gone, or not so far that it has made any.
+            Err(StateError::Missing(_) | StateError::File(_, "open", Errno::NOENT)) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(made) = made {
+            all.extend(made.paths.into_iter().map(|(path, _)| (made.inode, path)));
+        }
+    }
+    Ok(Some(all))
 }
 
 /// The placeholder steps of a plan, as state has them.
