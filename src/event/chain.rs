@@ -347,6 +347,7 @@ mod tests {
         let one = prop_oneof![
             any::<i32>().prop_map(|pid| Kind::Started { pid }),
             any::<u64>().prop_map(|count| Kind::OutOfMemory { count }),
+            any::<u64>().prop_map(|count| Kind::ProcessLimit { count }),
             (any::<u32>(), proptest::collection::vec(".{0,8}", 0..3)).prop_map(|(id, argv)| {
                 Kind::Exec {
                     id,

@@ -156,19 +156,21 @@ impl Session<'_> {
         started: impl FnOnce() -> Result<(), SessionError>,
     ) -> Result<Ended, SessionError> {
         let result = self.launched(held, &mut opened, keeper, started);
-        let kills = opened
-            .cgroup
-            .as_ref()
-            .and_then(|group| group.oom_kills().ok())
-            .unwrap_or(0);
+        let counts = opened.cgroup.as_ref().map_or(Ok((0, 0)), limits_met);
         let sink = &mut opened.sink;
-        if kills > 0 {
-            sink.record(Kind::OutOfMemory { count: kills })
-                .map_err(SessionError::Events)?;
+        let (kills, forks) = *counts.as_ref().unwrap_or(&(0, 0));
+        for (count, kind) in [
+            (kills, Kind::OutOfMemory { count: kills }),
+            (forks, Kind::ProcessLimit { count: forks }),
+        ] {
+            if count > 0 {
+                sink.record(kind).map_err(SessionError::Events)?;
+            }
         }
         sink.record(end_of(&result)).map_err(SessionError::Events)?;
         sink.record(Kind::Ended).map_err(SessionError::Events)?;
         let (outcome, refusals) = result?;
+        counts?;
         let outcome = match outcome {
             Outcome::Lost(Lost::Init) if kills > 0 => Outcome::OutOfMemory,
             other => other,
@@ -341,6 +343,16 @@ struct Opened {
     program: Program,
     handed: Vec<OwnedFd>,
     layers: Option<OwnedFd>,
+}
+
+/// Processes killed for memory, and forks refused, by a group's own limits.
+fn limits_met(group: &Group) -> Result<(u64, u64), SessionError> {
+    let fail = |error: crate::cgroup::Error| LaunchError::Cgroup(error.to_string());
+    let counts = group.oom_kills().and_then(|kills| {
+        let forks = group.refused_forks()?;
+        Ok((kills, forks))
+    });
+    counts.map_err(fail).map_err(SessionError::Launch)
 }
 
 /// The event that tells how the job ended, or that it never began.

@@ -367,5 +367,24 @@ fn memory_and_processes_are_held_by_cgroups_where_there_are_any() {
     ]);
     let count: u32 = String::from_utf8_lossy(&output.stdout).parse().unwrap();
     assert!((30..40).contains(&count), "{}", text(&output));
+    let events = stdout(&root.run(&["events", &root.name]));
+    assert_eq!(
+        events.matches("process limit reached: 1 fork").count(),
+        1,
+        "{events}"
+    );
+    let output = root.sh(&["--pids", "40"], "true");
+    assert!(output.status.success(), "{}", text(&output));
+    let events = stdout(&root.run(&["events", &root.name]));
+    assert!(!events.contains("process limit"), "{events}");
+    // One that is killed has met no limit, however much it forks at that moment.
+    root.detach(
+        &["--pids", "200"],
+        "while :; do /bin/true & /bin/true & wait; done",
+    );
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    root.remove();
+    let events = stdout(&root.run(&["events", &root.name]));
+    assert!(!events.contains("process limit"), "{events}");
     root.gone();
 }

@@ -91,7 +91,7 @@ impl Loop<'_> {
                     by: Sender::Caller,
                 });
                 if self.watch.plan.exec.pid1 {
-                    self.kill_all();
+                    self.kill();
                 } else {
                     // The job's death is init's end and so everybody's; a job that is
                     // stuck in the kernel does not keep the rest alive.

@@ -19,7 +19,7 @@ impl Loop<'_> {
             socket::receive(&self.watch.running.init_socket, &mut buffer)
         else {
             // Its end is on its way through the pidfd.
-            return self.kill_init();
+            return self.kill();
         };
         match serde_json::from_slice(buffer.get(..length).unwrap_or_default()) {
             Ok(Report::Exited { id: JOB, status }) => self.job_ended(Outcome::Exited(status)),
@@ -33,7 +33,7 @@ impl Loop<'_> {
                 self.forget(id);
             }
             Ok(Report::Stage { .. } | Report::Failed(_) | Report::Listener) | Err(_) => {
-                self.kill_init();
+                self.kill();
             }
         }
     }
@@ -92,26 +92,20 @@ impl Loop<'_> {
             // It ends by itself only after init, which is then waiting to be reaped.
             let init_lives = !self.init_ended && !readable(&self.watch.running.init.pidfd);
             if self.outcome.is_none() && init_lives {
-                self.kill_init();
+                self.kill();
                 self.job_ended(Outcome::Lost(Lost::Gateway));
             }
         }
     }
 
-    pub(super) fn kill_init(&self) {
+    /// Kills everything inside: init is pid 1. Its cgroup is killed afterwards, once
+    /// what it counted is read.
+    pub(super) fn kill(&self) {
         // ESRCH: it has ended already.
         crate::sys::unheard(rustix::process::pidfd_send_signal(
             &self.watch.running.init.pidfd,
             Signal::KILL,
         ));
-    }
-
-    pub(super) fn kill_all(&self) {
-        self.kill_init();
-        if let Some(group) = self.watch.cgroup {
-            // Init's death kills the same processes.
-            crate::sys::unheard(group.kill());
-        }
     }
 
     pub(super) fn order(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
@@ -144,7 +138,7 @@ impl Loop<'_> {
     /// A sandbox whose events cannot be written is ended: nothing runs unrecorded.
     pub(super) fn note(&mut self, kind: Kind) {
         if self.watch.sink.record(kind).is_err() && self.outcome.is_none() {
-            self.kill_all();
+            self.kill();
             self.job_ended(Outcome::Lost(Lost::Events));
         }
     }

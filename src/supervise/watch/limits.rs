@@ -32,12 +32,12 @@ impl Loop<'_> {
             && meter.look().is_err()
         {
             // What cannot be looked at cannot be limited.
-            self.kill_all();
+            self.kill();
             self.job_ended(Outcome::DiskFull);
         }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
-            self.kill_all();
+            self.kill();
             self.job_ended(Outcome::Exited(Status::Signal(libc::SIGKILL)));
         }
     }
@@ -47,7 +47,7 @@ impl Loop<'_> {
         if self.watch.meter.as_mut().is_some_and(Meter::over) && self.outcome.is_none() {
             let bytes = self.watch.plan.supervise.disk.unwrap_or_default();
             self.note(Kind::DiskLimit { bytes });
-            self.kill_all();
+            self.kill();
             self.job_ended(Outcome::DiskFull);
         }
     }
@@ -92,6 +92,14 @@ impl Loop<'_> {
             Ok(None) => {}
             // Closed, so that every waiting and later call fails with ENOSYS.
             Err(_) => self.watch.running.listener = None,
+        }
+    }
+
+    /// What the log could not keep is told once, at the end.
+    pub(super) fn note_lost_output(&mut self) {
+        let bytes = self.watch.log.as_ref().map_or(0, |log| log.dropped);
+        if bytes > 0 {
+            self.note(Kind::LogTruncated { bytes });
         }
     }
 

@@ -119,7 +119,7 @@ impl Watch<'_> {
         };
         let result = watching.run();
         if result.is_err() {
-            watching.kill_all();
+            watching.kill();
         }
         result.map(|outcome| (outcome, watching.refusals))
     }
@@ -129,6 +129,7 @@ impl Loop<'_> {
     fn run(&mut self) -> Result<Outcome, Errno> {
         loop {
             if let Some(outcome) = self.finished() {
+                self.note_lost_output();
                 self.tell_end(outcome);
                 return Ok(outcome);
             }
