@@ -19,6 +19,8 @@ pub enum SessionError {
     System(&'static str, Errno),
     /// A placeholder in the workspace: path, cause.
     Placeholder(String, Errno),
+    /// A kept copy still has what the job wrote to protected paths.
+    Kept(LaunchError),
     /// A supervisor without root's rights has told the caller why; exit code.
     Told(u8),
 }
@@ -30,6 +32,10 @@ impl fmt::Display for SessionError {
             Self::Events(error) => error.fmt(out),
             Self::Launch(error) => error.fmt(out),
             Self::Told(code) => write!(out, "told already, exit code {code}"),
+            Self::Kept(error) => write!(
+                out,
+                "the kept copy still has what the job wrote to protected paths: {error}"
+            ),
             Self::System(what, errno) => write!(out, "{what}: {errno}"),
             Self::Placeholder(path, errno) => {
                 write!(

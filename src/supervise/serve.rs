@@ -14,7 +14,7 @@ use crate::supervise::places::{self, Places};
 use crate::supervise::state::{End, Held, Process, Processes, State, StateError};
 use crate::supervise::streams::{self, caller_terminal, open_null};
 use crate::supervise::watch::{FORWARDED, Watch};
-use crate::supervise::{client, placeholders, records, state, terminal, undo};
+use crate::supervise::{client, placeholders, records, state, sweep, terminal, undo};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -182,6 +182,16 @@ impl Session<'_> {
         })
     }
 
+    /// What is kept holds nothing of the job's at protected paths.
+    fn forget_protected(&self) -> Result<(), SessionError> {
+        if !self.keep || self.plan.supervise.not_kept.is_empty() {
+            return Ok(());
+        }
+        let upper = self.places.layers.join(&self.plan.name);
+        let upper = upper.join(sweep::KEPT_WORKSPACE);
+        sweep::forget(self.plan, self.helpers, &upper).map_err(SessionError::Kept)
+    }
+
     /// Where what the job wrote is kept, if it is.
     pub fn kept(&self) -> Option<String> {
         let path = self.places.layers.join(&self.plan.name);
@@ -307,6 +317,7 @@ impl Session<'_> {
             self.helpers,
             self.keep,
         );
+        let cleaned = cleaned.and_then(|()| self.forget_protected());
         let lost = matches!(
             result,
             Err(SessionError::Launch(

@@ -167,6 +167,30 @@ fn a_workspace_of_root_is_copied_and_that_is_said() {
 }
 
 #[test]
+fn a_kept_copy_of_roots_workspace_has_nothing_planted_in_it() {
+    let Some(root) = Root::new("planted") else {
+        return;
+    };
+    chown(root.site.work(), Some(0), Some(0)).unwrap();
+    fs::create_dir_all(root.site.work().join(".git/hooks")).unwrap();
+    let output = root.sh(
+        &["--keep", "-w", "."],
+        "echo evil > .git/hooks/pre-commit; echo evil > .envrc; echo x > .git/HEAD; echo x > product",
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    let upper = Path::new(LAYERS).join(&root.name).join("workspace/upper");
+    for (name, there) in [
+        (".git/hooks/pre-commit", false),
+        (".envrc", false),
+        (".git/HEAD", true),
+        ("product", true),
+    ] {
+        assert_eq!(upper.join(name).exists(), there, "{name}");
+    }
+    root.remove();
+}
+
+#[test]
 fn roots_files_cannot_be_read_where_their_mode_forbids_it() {
     let Some(root) = Root::new("secret") else {
         return;
