@@ -8,9 +8,12 @@ FUZZ_SECONDS ?= 60
 # rustup puts cargo there, and a shell without a login does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# Static programs are built for a named target: see .cargo/config.toml.
-HOST     = $(shell rustc -vV | sed -n 's/^host: //p')
-PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release
+# Static programs are built for a named target: see .cargo/config.toml. Root, who
+# installs, often has no Rust; then it is the target that was built.
+TARGET   = $(or $(CARGO_TARGET_DIR),target)
+BUILT    = $(patsubst $(TARGET)/%/release/cofferdam,%,$(wildcard $(TARGET)/*/release/cofferdam))
+HOST     = $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(firstword $(BUILT)))
+PROGRAMS = $(TARGET)/$(HOST)/release
 
 BIN     = $(DESTDIR)$(PREFIX)/bin
 LIBEXEC = $(DESTDIR)$(PREFIX)/libexec/cofferdam
