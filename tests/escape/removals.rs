@@ -6,6 +6,8 @@ use crate::support::probe::{Answer, answers};
 use crate::support::skip;
 use cofferdam::sandbox::plan::{Op, Placeholder, Plan};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
@@ -107,6 +109,8 @@ impl Site {
                 Placeholder::Socket => drop(UnixListener::bind(&path).unwrap()),
                 Placeholder::File(text) => std::fs::write(&path, text).unwrap(),
             }
+            // As the supervisor makes it, so that its owner cannot write it either.
+            std::fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
             made.push(path);
         }
         made
