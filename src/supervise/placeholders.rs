@@ -43,23 +43,45 @@ fn parent<'p>(workspace: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str), 
     Ok((fd, name))
 }
 
+/// What lies at the name of a placeholder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// One of ours.
+    Whole,
+    /// One whose maker was killed: the umask's mode still, or nothing written.
+    Unfinished,
+    /// Somebody's.
+    Other,
+}
+
+fn look(parent: &OwnedFd, name: &str, kind: &Placeholder) -> Result<Found, Errno> {
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let (length, mode) = match (kind, FileType::from_raw_mode(stat.st_mode)) {
+        (Placeholder::Socket, FileType::Socket) => (0, Mode::from_raw_mode(stat.st_mode)),
+        (Placeholder::File(text), FileType::RegularFile) => {
+            (text.len(), Mode::from_raw_mode(stat.st_mode))
+        }
+        _ => return Ok(Found::Other),
+    };
+    let size = usize::try_from(stat.st_size);
+    Ok(if stat.st_uid != rustix::process::geteuid().as_raw() {
+        Found::Other
+    } else if mode == MODE && size == Ok(length) {
+        Found::Whole
+    } else if MODE.contains(mode) && (size == Ok(0) || size == Ok(length)) {
+        Found::Unfinished
+    } else {
+        Found::Other
+    })
+}
+
 /// What lies at `name` is such a placeholder: ours, as we make it, and of a mode
 /// that nobody gives such a file by accident.
 ///
 /// # Errors
 /// That of fstatat(2); ENOENT where nothing lies there.
 pub fn is_one(parent: &OwnedFd, name: &str, kind: &Placeholder) -> Result<bool, Errno> {
-    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let ours = stat.st_uid == rustix::process::geteuid().as_raw()
-        && Mode::from_raw_mode(stat.st_mode) == MODE;
-    let alike = match (kind, FileType::from_raw_mode(stat.st_mode)) {
-        (Placeholder::Socket, FileType::Socket) => true,
-        (Placeholder::File(text), FileType::RegularFile) => {
-            usize::try_from(stat.st_size) == Ok(text.len())
-        }
-        _ => false,
-    };
-    Ok(ours && alike)
+    Ok(look(parent, name, kind)? == Found::Whole)
 }
 
 /// Makes them all. One that is there already is another sandbox's, or was left.
@@ -117,9 +139,9 @@ pub fn remove(all: &Placeholders, relied_on: &ReliedOn) -> Result<(), Failed> {
             Err((_, Errno::NOENT)) => continue,
             Err(failed) => return Err(failed),
         };
-        match is_one(&parent, name, kind) {
-            Ok(true) => {}
-            Ok(false) | Err(Errno::NOENT) => continue,
+        match look(&parent, name, kind) {
+            Ok(Found::Whole | Found::Unfinished) => {}
+            Ok(Found::Other) | Err(Errno::NOENT) => continue,
             Err(errno) => return Err(fail(errno)),
         }
         match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
@@ -128,4 +150,51 @@ pub fn remove(all: &Placeholders, relied_on: &ReliedOn) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn what_a_killed_maker_left_is_removed_and_what_somebody_wrote_stays() {
+        let workspace = format!("/var/tmp/cofferdam-placeholders-{}", std::process::id());
+        fs::create_dir(&workspace).unwrap();
+        let inode = fs::metadata(&workspace).unwrap();
+        let text = Placeholder::File("text\n".to_owned());
+        let left = [
+            ("whole", "text\n", 0o444),
+            ("empty", "", 0o400),
+            ("new", "text\n", 0o440),
+        ];
+        let kept = [
+            ("written", "tex", 0o444),
+            ("used", "", 0o644),
+            ("theirs", "text\n", 0o600),
+        ];
+        for (name, content, mode) in left.iter().chain(&kept) {
+            let path = format!("{workspace}/{name}");
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(*mode)).unwrap();
+        }
+        let all = Placeholders {
+            workspace: workspace.clone(),
+            inode: (inode.dev(), inode.ino()),
+            paths: left
+                .iter()
+                .chain(&kept)
+                .map(|(name, ..)| ((*name).to_owned(), text.clone()))
+                .collect(),
+        };
+        assert_eq!(remove(&all, &ReliedOn::default()), Ok(()));
+        let mut names: Vec<_> = fs::read_dir(&workspace)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["theirs", "used", "written"]);
+        fs::remove_dir_all(&workspace).unwrap();
+    }
 }
