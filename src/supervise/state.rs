@@ -236,7 +236,7 @@ impl Held {
         let live = places::subdirectory(&directory, LIVE).map_err(fail("make directory"))?;
         let lock = open_lock(&directory, OFlags::CREATE).map_err(fail("make lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(fail("lock"))?;
-        write_new(&directory, FILE, OFlags::TRUNC, text).map_err(fail("write"))?;
+        write_new(&directory, FILE, text).map_err(fail("write"))?;
         let home = Home {
             name: name.to_owned(),
             directory,
@@ -418,14 +418,13 @@ impl Home {
         crate::sys::unheard(unlinkat(&self.directory, LIVE, AtFlags::REMOVEDIR));
     }
 
-    /// Writes down the processes, once: the supervisor's only file. Whoever reads half
-    /// of it takes the sandbox for one that is starting, as it is.
+    /// Writes down the processes: the supervisor's only file.
     ///
     /// # Errors
     /// Failures of the file system.
     pub fn write_processes(&self, processes: &Processes) -> Result<(), StateError> {
         let text = encode(&self.name, processes)?;
-        write_new(&self.live, PROCESSES, OFlags::EXCL, &text)
+        replace(&self.live, PROCESSES, &text)
             .map_err(|errno| StateError::File(self.name.clone(), "write processes", errno))
     }
 }
@@ -438,12 +437,13 @@ fn encode(name: &str, value: &impl Serialize) -> Result<Vec<u8>, StateError> {
 /// Replaces a file as a whole: nobody ever sees half of it.
 fn replace(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
     let next = format!(".{name}");
-    write_new(directory, &next, OFlags::TRUNC, text)?;
+    write_new(directory, &next, text)?;
     renameat(directory, next.as_str(), directory, name)
 }
 
-fn write_new(directory: &OwnedFd, name: &str, how: OFlags, text: &[u8]) -> Result<(), Errno> {
-    let flags = how | OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+fn write_new(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
+    let flags =
+        OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, name, flags, Mode::from_raw_mode(0o600))?;
     std::fs::File::from(file)
         .write_all(text)
