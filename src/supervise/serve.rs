@@ -50,12 +50,10 @@ impl Session<'_> {
     /// # Errors
     /// Why it did not start, or could not be watched; nothing of it is left then.
     pub fn run(&self, started: impl FnOnce() -> Result<(), Errno>) -> Result<Ended, SessionError> {
-        let held = Held::create(self.places, &self.plan.name)?;
         let state = undo::planned(self.plan, self.cgroup, self.detached);
-        let result = held
-            .write(&state)
-            .map_err(SessionError::State)
-            .and_then(|()| self.open(&held, &state))
+        let held = Held::create(self.places, &state)?;
+        let result = self
+            .open(&held, &state)
             .and_then(|opened| self.attended(&held, opened, started));
         self.close(held, state, result)
     }
