@@ -240,7 +240,6 @@ fn mounts(op: &Op) -> bool {
     matches!(
         op,
         Op::Root { .. }
-            | Op::Directory { .. }
             | Op::File { .. }
             | Op::Symlink { .. }
             | Op::Bind { .. }
@@ -250,6 +249,7 @@ fn mounts(op: &Op) -> bool {
             | Op::Overlay { .. }
             | Op::Proc { .. }
             | Op::Devpts { .. }
+            | Op::Mqueue { .. }
             | Op::Terminal { .. }
             | Op::Mask { .. }
             | Op::ReadOnly { .. }

@@ -377,7 +377,6 @@ fn every_step_says_in_a_few_words_what_it_does() {
             }
         }
     }
-    // `directory` is in the vocabulary of a plan and no preset needs it here.
     let expected = [
         "affinity",
         "bind",
@@ -392,6 +391,7 @@ fn every_step_says_in_a_few_words_what_it_does() {
         "landlock",
         "loopback",
         "mask",
+        "mqueue",
         "namespace_limits",
         "namespaces",
         "no_new_privileges",

@@ -67,6 +67,9 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
         path: "/dev/pts".to_owned(),
         max: TERMINALS,
     });
+    draft.always(Op::Mqueue {
+        path: "/dev/mqueue".to_owned(),
+    });
     let size = draft.policy.filesystem.tmp.value;
     draft.always(Op::Tmpfs {
         path: "/dev/shm".to_owned(),

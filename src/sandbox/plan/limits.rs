@@ -160,6 +160,10 @@ fn pids(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u32> {
     by_cgroup.then_some(pids)
 }
 
+/// Bytes of POSIX message queues: half of what the kernel gives a user, since
+/// those of a sandbox count for the caller's uid, too (getrlimit(2)).
+const MESSAGE_QUEUES: u64 = 409_600;
+
 /// A pipe handler ignores a core limit of 0 and takes 1 for "nothing": core(5).
 /// Half of the descriptors stay with gateway and edge, since those of one uid
 /// in flight are counted together: unix(7), ETOOMANYREFS. The step comes right
@@ -173,7 +177,7 @@ pub(super) fn rlimits(draft: &mut Draft<'_>) {
         (Rlimit::Core, 1, 1),
         (Rlimit::Nofile, soft, nofile),
         (Rlimit::Memlock, 8 << 20, 8 << 20),
-        (Rlimit::Msgqueue, 819_200, 819_200),
+        (Rlimit::Msgqueue, MESSAGE_QUEUES, MESSAGE_QUEUES),
         (Rlimit::Sigpending, 4096, 4096),
         (Rlimit::Rtprio, 0, 0),
         (Rlimit::Nice, 0, 0),

@@ -191,8 +191,6 @@ pub enum Op {
     Hostname { name: String },
     /// The new root.
     Root { root: Root },
-    /// Directory below the root; existing is fine.
-    Directory { path: String, mode: u32, owner: u32 },
     /// File with this content, mode 0444 unless writable.
     File { path: String, content: String },
     /// Symlink below the root.
@@ -231,6 +229,8 @@ pub enum Op {
     Proc { path: String },
     /// Fresh devpts.
     Devpts { path: String, max: u32 },
+    /// POSIX message queues of the sandbox's ipc namespace: mq_overview(7).
+    Mqueue { path: String },
     /// Terminal of our own on the new devpts, its master passed to the supervisor.
     Terminal { owner: u32 },
     /// Hides a path behind an empty file or directory.

@@ -30,8 +30,8 @@ fn placed<'a>(draft: &Draft<'_>, op: &'a Op) -> Option<(&'a str, Placed)> {
         }
         Op::Tmpfs { path, .. }
         | Op::Overlay { path, .. }
-        | Op::Directory { path, .. }
         | Op::Proc { path }
+        | Op::Mqueue { path }
         | Op::Devpts { path, .. } => (path, Placed::Own),
         Op::File { path, .. } | Op::Symlink { path, .. } => (path, Placed::Entry),
         _ => return None,
