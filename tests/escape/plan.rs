@@ -96,7 +96,7 @@ impl Site {
             character: None,
             follow: true,
             handed: false,
-            owners: Vec::new(),
+            owners: None,
         });
         let attributes = Attributes {
             devices: true,

@@ -25,7 +25,7 @@ fn source(path: &str) -> Source {
         character: None,
         follow: false,
         handed: false,
-        owners: Vec::new(),
+        owners: None,
     }
 }
 

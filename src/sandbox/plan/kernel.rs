@@ -38,7 +38,7 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
             character: Some(number),
             follow: false,
             handed: false,
-            owners: Vec::new(),
+            owners: None,
         });
         let attributes = Attributes {
             no_exec: true,

@@ -121,9 +121,19 @@ pub struct Source {
     /// A privileged launcher opens it and hands it over as a detached mount.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub handed: bool,
-    /// The launcher maps owners: ids of the file system (inside) to ids of the host (outside).
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub owners: Vec<Extent>,
+    /// The launcher maps its owners.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owners: Option<Owners>,
+}
+
+/// Ids of a file system (inside) as ids of the host (outside); both maps hold at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owners {
+    /// Of its uids.
+    pub uids: Vec<Extent>,
+    /// Of its gids.
+    pub gids: Vec<Extent>,
 }
 
 /// One step: who does it, what, and why.
