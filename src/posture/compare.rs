@@ -548,6 +548,7 @@ mod tests {
                 log_bytes: 0,
                 events_per_second: 0,
                 records_refusals: true,
+                wait_killable: true,
                 disk: None,
             },
             steps: ops

@@ -72,6 +72,49 @@ fn a_symlink_is_refused_with_what_it_means() {
 }
 
 #[test]
+fn paths_of_the_command_line_may_go_up_but_through_no_symlink() {
+    let site = Site::new("mount-up");
+    site.outside(
+        "mkdir -p ../common ../root/bin deep && ln -s /usr/bin way && echo up > ../common/file",
+    );
+    let base = site.base().display();
+    for (options, script, answer) in [
+        (
+            ["--mount", "../common=/shared"],
+            "cat /shared/file",
+            "up".to_owned(),
+        ),
+        (
+            ["--mount", "deep/../../common=/shared"],
+            "cat /shared/file",
+            "up".to_owned(),
+        ),
+        (
+            ["-w", "../common"],
+            "pwd; cat file",
+            format!("{base}/common\nup"),
+        ),
+        (["-w", "deep/.."], "pwd", format!("{base}/work")),
+    ] {
+        assert_eq!(stdout(&site.sh(&options, script)), answer, "{options:?}");
+    }
+    let plan = stdout(&site.run(&["plan", "--rootfs", "../root", "--", "true"]));
+    assert!(plan.contains(&format!("\"{base}/root\"")), "{plan}");
+    for options in [
+        ["--mount", "way/../common=/shared"],
+        ["-w", "way/.."],
+        ["--rootfs", "way/.."],
+    ] {
+        refuses(&site, &options, &["symlink", options[0]]);
+    }
+    refuses(
+        &site,
+        &["--mount", "../none=/x"],
+        &["--mount: ../none does not exist"],
+    );
+}
+
+#[test]
 fn sockets_fifos_and_devices_are_refused() {
     let site = Site::new("mount-special");
     let socket = site.base().join("socket");

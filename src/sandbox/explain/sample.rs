@@ -173,6 +173,7 @@ pub(crate) fn plan() -> Plan {
             log_bytes: 64 << 20,
             events_per_second: 100,
             records_refusals: true,
+            wait_killable: true,
             disk: None,
         },
         steps: steps.collect(),

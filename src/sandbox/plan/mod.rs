@@ -425,6 +425,8 @@ pub struct Supervise {
     pub events_per_second: u32,
     /// Refused cold calls are answered by the supervisor and leave an event.
     pub records_refusals: bool,
+    /// A recorded call, once received, waits for its answer whatever signals come (5.19).
+    pub wait_killable: bool,
     /// Polled limit on layers kept on disk, bytes.
     pub disk: Option<u64>,
 }

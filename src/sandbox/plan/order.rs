@@ -155,6 +155,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
             events_per_second: EVENTS_PER_SECOND,
             records_refusals: policy.syscalls.on_denied.value == OnDenied::Record
                 && facts.seccomp.user_notify,
+            wait_killable: facts.seccomp.wait_killable,
             disk: limits::disk(policy, request, facts),
         },
         steps: draft.steps,

@@ -7,7 +7,8 @@ use crate::sandbox::fds;
 use crate::sandbox::filters::Filters;
 use crate::sandbox::init;
 use crate::sandbox::message::Report;
-use crate::sandbox::plan::{Op, Plan};
+use crate::sandbox::plan::{Op, Plan, Supervise};
+use crate::sys::seccomp::Wait;
 use crate::sys::{caps, landlock, process, seccomp, socket};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -116,8 +117,7 @@ fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
     }
     let signals = init::signals().during("signalfd", "")?;
     if let Some(index) = locks.seccomp {
-        load(&filters, plan.supervise.records_refusals, supervisor)
-            .map_err(|failed| failed.at(index))?;
+        load(&filters, listener(&plan.supervise), supervisor).map_err(|failed| failed.at(index))?;
     }
     Ok(signals)
 }
@@ -152,8 +152,17 @@ pub(super) fn read_filters() -> Result<Filters, Failed> {
         .during("decode", "filters")
 }
 
-fn load(filters: &Filters, listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {
-    let listener = seccomp::load(&filters.job, listen).during("seccomp", "job filter")?;
+fn listener(supervise: &Supervise) -> Option<Wait> {
+    let wait = if supervise.wait_killable {
+        Wait::Killable
+    } else {
+        Wait::Interruptible
+    };
+    supervise.records_refusals.then_some(wait)
+}
+
+fn load(filters: &Filters, wait: Option<Wait>, supervisor: &OwnedFd) -> Result<(), Failed> {
+    let listener = seccomp::load(&filters.job, wait).during("seccomp", "job filter")?;
     match listener {
         Some(listener) => {
             say(supervisor, &Report::Listener, Some(&listener)).during("sendmsg", "listener")
