@@ -158,15 +158,15 @@ fn passed(policy: &Policy) -> Vec<(String, String)> {
 fn open(path: &str, flags: OFlags, what: &str) -> Result<OwnedFd, Diagnostic> {
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
     openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(|errno| {
-        let refused = Diagnostic::error(format!("{what}: {path}: {errno}"));
         match (errno, std::fs::canonicalize(path)) {
-            (Errno::LOOP, Ok(real)) => {
+            (Errno::LOOP, real) => {
+                let meant = real.map_or(String::new(), |real| format!(": {}", real.display()));
                 Diagnostic::error(format!("{what}: {path} goes through a symlink"))
-                    .with_help(format!("name what is meant: {}", real.display()))
+                    .with_help(format!("name what is meant{meant}"))
             }
             (Errno::NOENT, _) => Diagnostic::error(format!("{what}: {path} does not exist")),
             (Errno::NOTDIR, _) => Diagnostic::error(format!("{what}: {path} is not a directory")),
-            _ => refused,
+            _ => Diagnostic::error(format!("{what}: {path}: {errno}")),
         }
     })
 }
