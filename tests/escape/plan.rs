@@ -91,12 +91,8 @@ impl Site {
         let path = self.named(path);
         let source = plan.sources.len();
         plan.sources.push(Source {
-            path: path.clone(),
-            inode: None,
-            character: None,
             follow: true,
-            handed: false,
-            owners: None,
+            ..Source::at(&path)
         });
         let attributes = Attributes {
             devices: true,

@@ -33,12 +33,8 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
     });
     for (path, number) in NODES {
         let source = draft.source(Source {
-            path: path.to_owned(),
-            inode: None,
             character: Some(number),
-            follow: false,
-            handed: false,
-            owners: None,
+            ..Source::at(path)
         });
         let attributes = Attributes {
             no_exec: true,

@@ -126,6 +126,20 @@ pub struct Source {
     pub owners: Option<Owners>,
 }
 
+impl Source {
+    /// What is at a path, opened with the caller's rights and without symlinks.
+    pub fn at(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            inode: None,
+            character: None,
+            follow: false,
+            handed: false,
+            owners: None,
+        }
+    }
+}
+
 /// Ids of a file system (inside) as ids of the host (outside); both maps hold at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

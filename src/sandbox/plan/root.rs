@@ -58,12 +58,8 @@ pub(super) fn upper(draft: &mut Draft<'_>, name: &str, size: u64, keep: bool) ->
     let path = format!("{layers}/{name}");
     let handed = draft.facts.privileged;
     let source = draft.source(Source {
-        path,
-        inode: None,
-        character: None,
-        follow: false,
         handed,
-        owners: None,
+        ..Source::at(path)
     });
     Upper::Directory { source }
 }
@@ -72,14 +68,7 @@ fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
     let Some(object) = draft.request.rootfs.clone() else {
         return;
     };
-    let source = draft.source(Source {
-        path: object.path.clone(),
-        inode: Some((object.device, object.inode)),
-        character: None,
-        follow: false,
-        handed: draft.facts.privileged,
-        owners: owners(draft, maps),
-    });
+    let source = draft.pinned(&object, owners(draft, maps));
     need_overlay(draft, "--rootfs");
     warn_of_strangers(draft, maps, &object);
     let size = draft.policy.filesystem.tmp.value;
@@ -140,12 +129,8 @@ fn programs(draft: &mut Draft<'_>) {
 
 pub(super) fn bind_host(draft: &mut Draft<'_>, path: &str) {
     let source = draft.source(Source {
-        path: path.to_owned(),
-        inode: None,
-        character: None,
         follow: true,
-        handed: false,
-        owners: None,
+        ..Source::at(path)
     });
     let attributes = Attributes {
         read_only: true,

@@ -2,11 +2,11 @@
 
 use super::ids::Maps;
 use super::order::Draft;
-use super::{Attributes, Op, Owners, Placeholder, Source};
+use super::{Attributes, Op, Owners, Placeholder};
 use crate::confine::idmap::{Extent, to_parent};
 use crate::policy::words::Word;
 use crate::policy::{Access, TmpfsGrant};
-use crate::sandbox::request::{HostObject, Mount, Protected, Workspace};
+use crate::sandbox::request::{Mount, Protected, Workspace};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,23 +65,8 @@ fn tmpfs_grant(draft: &mut Draft<'_>, maps: &Maps, grant: &TmpfsGrant) {
     draft.step(op, grant.origin.clone());
 }
 
-fn pinned(draft: &mut Draft<'_>, object: &HostObject, owners: Option<Owners>) -> usize {
-    let source = draft.source(Source {
-        path: object.path.clone(),
-        inode: Some((object.device, object.inode)),
-        character: None,
-        follow: false,
-        handed: draft.facts.privileged,
-        owners,
-    });
-    if object.directory {
-        draft.directories.insert(source);
-    }
-    source
-}
-
 fn mount_grant(draft: &mut Draft<'_>, mount: &Mount) {
-    let source = pinned(draft, &mount.object, None);
+    let source = draft.pinned(&mount.object, None);
     let attributes = Attributes {
         read_only: !mount.writable,
         ..Attributes::default()
@@ -133,7 +118,7 @@ fn mount_workspace(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
     let access = workspace.access;
     let owners = owners(draft, maps, workspace);
     ceiling(draft, workspace);
-    let source = pinned(draft, &workspace.object, owners);
+    let source = draft.pinned(&workspace.object, owners);
     if access == Access::Rw {
         placeholders(draft, source, workspace);
     }
