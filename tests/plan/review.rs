@@ -539,3 +539,14 @@ fn a_mask_in_what_is_made_empty_is_refused() {
     request.mounts = vec![mount("/srv/data", "/tmp/data")];
     assert!(plan(&policy, &request, &hosts::debian_6_1()).is_ok());
 }
+
+#[test]
+fn recorded_calls_wait_killably_where_the_kernel_can() {
+    let mut host = hosts::debian_6_1();
+    for known in [true, false] {
+        host.seccomp.wait_killable = known;
+        let plan = plan(&preset("untrusted"), &requests::bare(), &host).unwrap();
+        assert!(plan.supervise.records_refusals);
+        assert_eq!(plan.supervise.wait_killable, known);
+    }
+}

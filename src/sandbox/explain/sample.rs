@@ -156,7 +156,9 @@ pub(crate) fn plan() -> Plan {
             machine: text("x86_64"),
             landlock_abi: 3,
         },
-        sources: ["/usr", "/dev/null", "/home/me/src"].map(Source::at).to_vec(),
+        sources: ["/usr", "/dev/null", "/home/me/src"]
+            .map(Source::at)
+            .to_vec(),
         supervise: Supervise {
             timeout: Some(3600),
             log_bytes: 64 << 20,
