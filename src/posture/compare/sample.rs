@@ -82,6 +82,7 @@ pub fn plan() -> Plan {
             records_refusals: true,
             wait_killable: true,
             disk: None,
+            not_kept: vec![],
         },
         steps: ops
             .into_iter()

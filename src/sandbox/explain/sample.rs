@@ -166,6 +166,7 @@ pub(crate) fn plan() -> Plan {
             records_refusals: true,
             wait_killable: true,
             disk: None,
+            not_kept: Vec::new(),
         },
         steps: steps.collect(),
         exec: Exec {

@@ -171,6 +171,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
                 && facts.seccomp.user_notify,
             wait_killable: facts.seccomp.wait_killable,
             disk: limits::disk(policy, request, facts),
+            not_kept: workspace::not_kept(request),
         },
         steps: draft.steps,
         exec,

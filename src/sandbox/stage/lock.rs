@@ -3,15 +3,12 @@
 use super::build::Build;
 use super::{Context, Failed, say};
 use crate::confine::landlock::LandlockPlan;
-use crate::sandbox::fds;
-use crate::sandbox::filters::Filters;
 use crate::sandbox::init;
-use crate::sandbox::message::Report;
+use crate::sandbox::message::{FILTER, Report};
 use crate::sandbox::plan::{Op, Plan, Supervise};
 use crate::sys::seccomp::Wait;
 use crate::sys::{caps, landlock, process, seccomp, socket};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
 
@@ -94,7 +91,7 @@ pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, (Failed, Owned
 
 fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
     let locks = locks(plan);
-    let filters = read_filters()?;
+    let filter = receive_filter(supervisor)?;
     let domain = locks
         .landlock
         .map(|(index, rules)| domain(rules).map_err(|failed| failed.at(index)))
@@ -117,7 +114,7 @@ fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
     }
     let signals = init::signals().during("signalfd", "")?;
     if let Some(index) = locks.seccomp {
-        load(&filters, listener(&plan.supervise), supervisor).map_err(|failed| failed.at(index))?;
+        load(&filter, listener(&plan.supervise), supervisor).map_err(|failed| failed.at(index))?;
     }
     Ok(signals)
 }
@@ -138,18 +135,14 @@ fn domain(rules: &LandlockPlan) -> Result<OwnedFd, Failed> {
     Ok(ruleset)
 }
 
-/// Read by offset: both processes share the file's position.
-pub(super) fn read_filters() -> Result<Filters, Failed> {
-    let memory = process::inherited(fds::FILTERS).during("inherit", "filters")?;
-    let size = rustix::fs::fstat(&memory)
-        .during("fstat", "filters")?
-        .st_size;
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-    let got = rustix::io::pread(&memory, &mut bytes, 0).during("pread", "filters")?;
-    bytes.truncate(got);
-    Filters::decode(&bytes)
-        .ok_or(Errno::INVAL)
-        .during("decode", "filters")
+/// The next packet of the supervisor, which proved its bytes.
+pub(super) fn receive_filter(supervisor: &OwnedFd) -> Result<Vec<u8>, Failed> {
+    let mut program = vec![0; FILTER];
+    match socket::receive(supervisor, &mut program).during("recvmsg", "filter")? {
+        Some((length, _)) => program.truncate(length),
+        None => process::exit_now(125),
+    }
+    Ok(program)
 }
 
 fn listener(supervise: &Supervise) -> Option<Wait> {
@@ -161,8 +154,8 @@ fn listener(supervise: &Supervise) -> Option<Wait> {
     supervise.records_refusals.then_some(wait)
 }
 
-fn load(filters: &Filters, wait: Option<Wait>, supervisor: &OwnedFd) -> Result<(), Failed> {
-    let listener = seccomp::load(&filters.job, wait).during("seccomp", "job filter")?;
+fn load(filter: &[u8], wait: Option<Wait>, supervisor: &OwnedFd) -> Result<(), Failed> {
+    let listener = seccomp::load(filter, wait).during("seccomp", "job filter")?;
     match listener {
         Some(listener) => {
             say(supervisor, &Report::Listener, Some(&listener)).during("sendmsg", "listener")
