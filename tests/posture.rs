@@ -284,6 +284,7 @@ impl Sandbox {
         run(
             &PostureArgs {
                 name: self.plan.name.clone(),
+                all: !json,
                 json,
             },
             &target,

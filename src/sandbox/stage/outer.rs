@@ -78,7 +78,7 @@ fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result
     rustix::process::chdir("/").during("chdir", "/")?;
     process::set_undumpable().during("prctl PR_SET_DUMPABLE", "")?;
     process::set_no_new_privileges().during("prctl PR_SET_NO_NEW_PRIVS", "")?;
-    crate::sys::seccomp::load(&filter, false)
+    crate::sys::seccomp::load(&filter, None)
         .during("seccomp", "gateway filter")
         .map(drop)
 }
