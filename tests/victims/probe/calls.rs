@@ -130,6 +130,16 @@ pub const PROBES: &[Probe] = &[
         },
     },
     Probe {
+        name: "S-08-key-of-caller",
+        run: |_| {
+            let (kind, name) = (c"user".as_ptr() as u64, c"cofferdam-test".as_ptr() as u64);
+            attempt(
+                call(libc::SYS_keyctl, &[10, signed(-3), kind, name, 0]),
+                "keyctl(KEYCTL_SEARCH, session)",
+            )
+        },
+    },
+    Probe {
         name: "S-12-modify-ldt",
         run: |_| modify_ldt(),
     },
@@ -475,12 +485,18 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "S-33-move-pages",
         run: |_| {
-            worst(
-                [
-                    (libc::SYS_move_pages, "move_pages"),
-                    (libc::SYS_migrate_pages, "migrate_pages"),
-                ]
-                .map(|(number, name)| reached(call(number, &[1, 0, NULL, NULL, NULL, 0]), name)),
+            reached(
+                call(libc::SYS_move_pages, &[1, 0, NULL, NULL, NULL, 0]),
+                "move_pages",
+            )
+        },
+    },
+    Probe {
+        name: "S-33-migrate-pages",
+        run: |_| {
+            reached(
+                call(libc::SYS_migrate_pages, &[1, 0, NULL, NULL]),
+                "migrate_pages",
             )
         },
     },
