@@ -60,10 +60,10 @@ fn cases(count: &mut Count) -> Vec<Case> {
             count.skipped += 1;
             continue;
         }
-        match cases
-            .iter_mut()
-            .find(|case| case.preset == preset && case.removal == row.removal)
-        {
+        // With much taken away, what one probe does another would see.
+        let same = |case: &&mut Case| case.preset == preset && case.removal == row.removal;
+        let alone = row.removal.len() > 1;
+        match cases.iter_mut().find(same).filter(|_| !alone) {
             Some(case) => case.rows.push(row),
             None => cases.push(Case {
                 preset,

@@ -358,3 +358,21 @@ fn verify_tells_that_the_supervisor_was_lost() {
     let events = stdout(&site.run(&["events", "job"]));
     assert!(events.contains("supervisor"), "{events}");
 }
+
+/// Gateway and init both hear of the supervisor's end; either suffices.
+#[test]
+fn without_its_supervisor_it_ends_though_gateway_or_init_stands_still() {
+    let site = Site::alone("crash-still");
+    prepare(&site);
+    for still in [1, 2] {
+        leaves_nothing(&site, || {
+            site.detach("job", &[], "sleep 1000 & sleep 1000");
+            let all = site.processes("job").unwrap();
+            signal(all[still], Signal::STOP);
+            signal(all[0], Signal::KILL);
+            until("every process is gone", || {
+                sandboxed(&site.account).is_empty().then_some(())
+            });
+        });
+    }
+}

@@ -172,6 +172,14 @@ pub const ROWS: &[Row] = &[
     )
     .unproven("the build kernel lacks it; it works in the guest"),
     row(
+        "S-14-arch-prctl-odd",
+        "asks arch_prctl for more than the thread's base",
+        Expect::Errno("EINVAL"),
+        Control::Seccomp("arch_prctl"),
+        Positive::Caller,
+        &[Removal::DropSeccompRule("arch_prctl")],
+    ),
+    row(
         "S-15-kexec-load",
         "kexec_load with impossible flags",
         Expect::Errno("EPERM"),
@@ -572,6 +580,18 @@ pub const ROWS: &[Row] = &[
         &[Removal::DropSeccompRule("ioctl")],
     ),
     row(
+        "S-23-memfd-create",
+        "a file without a name, to execute",
+        Expect::Recorded("execution of one is no more than of a file in /tmp"),
+        Control::Seccomp("memfd_create"),
+        Positive::Caller,
+        &[Removal::DropSeccompRule("memfd_create")],
+    )
+    .strict(Expect::Host(
+        &[Expect::Errno("EPERM"), Expect::Errno("ENOSYS")],
+        "where tmpfs alone limits memory there is no such call",
+    )),
+    row(
         "S-24-memfd-secret",
         "memory that even the kernel cannot read",
         Expect::Errno("ENOSYS"),
@@ -620,6 +640,25 @@ pub const ROWS: &[Row] = &[
         )],
     )
     .unproven("the root of the build hosts lacks CAP_SYS_RESOURCE; it works in the guest"),
+    row(
+        "S-30-vmsplice",
+        "gives pages of its own to a pipe",
+        Expect::Recorded("copies within the kernel, as ordinary programs make them"),
+        Control::Seccomp("vmsplice"),
+        Positive::Caller,
+        &[Removal::DropSeccompRule("vmsplice")],
+    )
+    .strict(Expect::Errno("EPERM")),
+    row(
+        "S-30-page-cache-by-pipe",
+        "writes a read-only file's cached page through a pipe (CVE-2022-0847)",
+        Expect::Clean,
+        Control::Kernel,
+        Positive::Nowhere("kernels since 5.16.11 clear the flag"),
+        &[Removal::Behind("the kernel clears PIPE_BUF_FLAG_CAN_MERGE")],
+    )
+    .strict(Expect::Errno("EPERM"))
+    .unproven("the kernel refuses it everywhere"),
     row(
         "S-31-lsm-self-attributes",
         "lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules",

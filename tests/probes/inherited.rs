@@ -52,6 +52,14 @@ pub const ROWS: &[Row] = &[
         &[Removal::SkipEnvironment],
     ),
     row(
+        "D-10-arguments-of-pid1",
+        "looks in the arguments of pid 1 for a path",
+        Expect::Clean,
+        Control::Namespace("pid"),
+        Positive::Caller,
+        &[Removal::Behind("init's arguments are constants")],
+    ),
+    row(
         "D-11-controlling-terminal",
         "opens the controlling terminal",
         Expect::Absent,

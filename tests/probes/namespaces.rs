@@ -22,7 +22,6 @@ pub const ROWS: &[Row] = &[
         Control::LockedMounts,
         Positive::UserNamespace,
         &[
-            Removal::DropSeccompRule("mount"),
             Removal::DropSeccompRule("umount2"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::DropStep("landlock", ""),
@@ -36,7 +35,6 @@ pub const ROWS: &[Row] = &[
         Control::LockedMounts,
         Positive::Root,
         &[
-            Removal::DropSeccompRule("mount"),
             Removal::DropSeccompRule("umount2"),
             Removal::AddCapability("SYS_ADMIN"),
             Removal::DropStep("landlock", ""),
