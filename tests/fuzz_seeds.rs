@@ -19,17 +19,15 @@ mod properties;
 use cofferdam::event::Kind;
 use cofferdam::event::chain::Chain;
 use cofferdam::policy::presets::PRESETS;
-use cofferdam::sandbox::filters::Filters;
 use proptest::prelude::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 5] = [
     ("policy", properties::policy),
     ("plan", properties::plan),
     ("messages", properties::messages),
     ("state", properties::state),
-    ("filters", properties::filters),
     ("events", properties::events),
 ];
 
@@ -57,13 +55,6 @@ fn made(target: &str) -> Vec<Vec<u8>> {
             .iter()
             .map(|(_, text)| text.as_bytes().to_vec())
             .collect(),
-        "filters" => {
-            let filters = Filters {
-                gateway: vec![6; 16],
-                job: vec![6; 64],
-            };
-            vec![filters.encode()]
-        }
         "events" => {
             let plan = b"{}\n";
             let kind = Kind::exec(1, &["make".to_owned()]);
@@ -121,11 +112,6 @@ fn seeds_reach_the_inside() {
         let verified = cofferdam::event::chain::verify(&seed[..at], &seed[at..], None);
         assert_eq!(verified.unwrap().events.len(), 1);
     }
-    assert!(
-        seeds("filters")
-            .iter()
-            .all(|seed| Filters::decode(seed).is_some())
-    );
 }
 
 proptest! {

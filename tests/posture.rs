@@ -221,9 +221,9 @@ fn supervised(plan: Plan, stdio: fn() -> OwnedFd) -> Sandbox {
             // Returns when the test has shut its end down.
             (&theirs).read_to_end(&mut Vec::new()).unwrap();
             stop(running);
-            b"ended".to_vec()
+            [0; 16]
         };
-        privileged::as_unprivileged(&copy, None, work).unwrap();
+        privileged::as_unprivileged(&copy, None, work, || Ok(())).unwrap();
     });
     let pid = || {
         let mut bytes = [0; 4];

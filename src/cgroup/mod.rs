@@ -121,6 +121,15 @@ impl Group {
         }
     }
 
+    /// How many forks and new threads failed at its limit of processes; [`Group::kill`] may
+    /// add to it.
+    pub fn refused_forks(&self) -> Result<u64, Error> {
+        match self {
+            Self::V2 { dir } => v2::refused_forks(dir),
+            Self::V1 { dirs } => v1::refused_forks(dirs),
+        }
+    }
+
     /// Waits until the killed processes are gone and removes the group. Removing twice is no error.
     pub fn remove(&self) -> Result<(), Error> {
         match self {

@@ -133,6 +133,14 @@ pub fn oom_kills(dirs: &Directories) -> Result<u64, Error> {
     }
 }
 
+/// How often a fork failed at pids.max (pids.events, since 4.8).
+pub fn refused_forks(dirs: &Directories) -> Result<u64, Error> {
+    match find(dirs, "pids")? {
+        Some(group) => Ok(group.keyed("pids.events", "max")?.unwrap_or(0)),
+        None => Ok(0),
+    }
+}
+
 fn find(dirs: &Directories, controller: &str) -> Result<Option<Directory>, Error> {
     match dirs.iter().find(|(name, _)| name == controller) {
         Some((_, dir)) => Directory::find_cgroup(dir),
@@ -235,6 +243,7 @@ mod tests {
         let status = child.wait().unwrap();
         assert!(!status.success());
         assert_eq!(group.usage().unwrap().pids, Some(2));
+        assert_eq!(group.refused_forks().unwrap(), 1);
         group.kill().unwrap();
         stdout.read_to_string(&mut out).unwrap();
         assert_eq!(out, "");

@@ -155,6 +155,12 @@ pub fn oom_kills(dir: &str) -> Result<u64, Error> {
     Ok(group.keyed("memory.events", "oom_kill")?.unwrap_or(0))
 }
 
+/// How often a fork failed at pids.max. Before 6.10 the limit of a group above counts as well.
+pub fn refused_forks(dir: &str) -> Result<u64, Error> {
+    let group = Directory::open_cgroup(dir)?;
+    Ok(group.keyed("pids.events", "max")?.unwrap_or(0))
+}
+
 /// Removes it once `populated` is 0; the kernel announces the change as POLLPRI on cgroup.events.
 pub fn remove(dir: &str) -> Result<(), Error> {
     let (parent, name) = split(dir)?;

@@ -6,9 +6,11 @@ use crate::cli::problem::Problem;
 use crate::policy::text;
 use crate::source::diagnostic::Diagnostic;
 use crate::supervise::control::{Answer, Ask};
-use crate::supervise::recover::{read_plan, recover};
-use crate::supervise::serve::{SessionError, undo};
+use crate::supervise::failure::SessionError;
+use crate::supervise::records::read_plan;
+use crate::supervise::recover::recover;
 use crate::supervise::state::{self, Held, Home, StateError};
+use crate::supervise::undo::{remains, undo};
 use crate::supervise::{client, places, slices, sweep};
 
 /// How often, and after which pauses, `rm --force` asks a supervisor that does not answer yet.
@@ -207,17 +209,22 @@ fn remove(context: &Context, name: &str) -> Result<(), Problem> {
         remove_kept(context, name)?;
     }
     if let Some(held) = held {
-        if let Ok(state) = held.home.read() {
-            undo(
-                &context.places,
-                &held,
-                &state,
-                None,
-                context.helpers(),
-                true,
-            )?;
-        }
+        undo_known(context, &held)?;
         held.remove(&context.places)?;
+    }
+    Ok(())
+}
+
+/// Undoes what state or plan know of. One that was killed before it wrote any
+/// state has left nothing.
+fn undo_known(context: &Context, held: &Held) -> Result<(), Problem> {
+    match remains(&context.places, &held.home, &context.facts.cgroup) {
+        Ok(state) => undo(&context.places, held, &state, None, context.helpers(), true)?,
+        Err(StateError::Malformed(name, _)) => note(&format!(
+            "cofferdam: neither state nor plan of sandbox {name} can be read: files or sockets of mode 444 may be left at protected paths of its workspace"
+        )),
+        Err(StateError::File(_, "open", rustix::io::Errno::NOENT)) => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use crate::sandbox::message::Status;
 use crate::source::diagnostic::Diagnostic;
 use crate::source::render::one_line;
 use crate::supervise::control::{Answer, Ask, Live};
-use crate::supervise::recover::{read_plan, recover};
+use crate::supervise::records::read_plan;
+use crate::supervise::recover::recover;
 use crate::supervise::state::{self, End, Home, State, StateError};
 use crate::supervise::{client, logs};
 use serde_json::json;
@@ -188,7 +189,7 @@ fn live(context: &Context, name: &str) -> Option<Live> {
 /// The head of records whose supervisor has ended.
 fn recorded_head(context: &Context, name: &str) -> Option<String> {
     let records = context.places.records.join(name);
-    let plan = std::fs::read(records.join(crate::supervise::serve::PLAN)).ok()?;
+    let plan = std::fs::read(records.join(crate::supervise::records::PLAN)).ok()?;
     let events = std::fs::read(records.join(crate::event::sink::FILE)).ok()?;
     let verified = crate::event::chain::verify(&plan, &events, None).ok()?;
     Some(verified.chain.head().to_string())

@@ -20,7 +20,7 @@ pub mod request;
 pub mod run;
 pub mod verify;
 
-use crate::supervise::recover::read_plan;
+use crate::supervise::records::read_plan;
 use crate::supervise::state::Home;
 use context::Context;
 use problem::{Problem, REFUSED};

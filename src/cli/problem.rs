@@ -4,9 +4,9 @@ use crate::cli::output;
 use crate::host::probe::ProbeError;
 use crate::sandbox::launch::LaunchError;
 use crate::source::diagnostic::Diagnostic;
-use crate::source::render::{Colour, render};
+use crate::source::render::render;
+use crate::supervise::failure::SessionError;
 use crate::supervise::places::PlacesError;
-use crate::supervise::serve::SessionError;
 use crate::supervise::state::StateError;
 
 /// Cofferdam failed or refused.
@@ -15,7 +15,7 @@ pub const REFUSED: u8 = 125;
 /// Something that ends a command.
 #[derive(Debug)]
 pub struct Problem {
-    /// What to print.
+    /// What to print; nothing where the caller has been told.
     pub diagnostics: Vec<Diagnostic>,
     /// Exit code.
     pub code: u8,
@@ -35,15 +35,12 @@ impl Problem {
         Self::new(Diagnostic::error(message))
     }
 
-    /// What [`Problem::report`] prints, without colours.
-    pub fn text(&self) -> String {
-        render(&self.diagnostics, Colour::Never)
-    }
-
     /// Prints it on stderr and gives the exit code.
     pub fn report(&self) -> u8 {
-        let colour = output::colour(rustix::stdio::stderr());
-        output::note(render(&self.diagnostics, colour).trim_end());
+        if !self.diagnostics.is_empty() {
+            let colour = output::colour(rustix::stdio::stderr());
+            output::note(render(&self.diagnostics, colour).trim_end());
+        }
         self.code
     }
 }
@@ -85,14 +82,10 @@ impl From<SessionError> for Problem {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Launch(error) => error.into(),
-            SessionError::Told(told) => {
-                let mut diagnostic = Diagnostic::error(told.message);
-                diagnostic.help = told.help;
-                Self {
-                    diagnostics: vec![diagnostic],
-                    code: told.code,
-                }
-            }
+            SessionError::Told(code) => Self {
+                diagnostics: Vec::new(),
+                code,
+            },
             error => Self::line(error.to_string()),
         }
     }

@@ -37,7 +37,15 @@ pub fn request(
     let workspace = args
         .workspace
         .as_ref()
-        .map(|typed| workspace(typed, policy, forbidden, context.facts.privileged))
+        .map(|typed| {
+            workspace(
+                typed,
+                policy,
+                forbidden,
+                context.facts.privileged,
+                args.keep,
+            )
+        })
         .transpose()?;
     let mut mounts = Vec::new();
     for grant in &policy.filesystem.mounts {
@@ -224,6 +232,7 @@ fn workspace(
     policy: &Policy,
     forbidden: &[ForbiddenRoot],
     privileged: bool,
+    keep: bool,
 ) -> Result<Workspace, Problem> {
     // `.` is what the kernel says it is, not what the shell's PWD remembers.
     let path = if Path::new(&typed.directory).is_absolute() {
@@ -257,7 +266,8 @@ fn workspace(
             .into());
         }
     }
-    let protected = if access == Access::Rw {
+    let stays = access == Access::Rw || (access == Access::Copy && keep);
+    let protected = if stays {
         protected(&object, policy)?
     } else {
         Vec::new()

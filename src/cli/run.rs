@@ -15,11 +15,11 @@ use crate::sandbox::plan::{self, Plan};
 use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;
 use crate::source::text::Source;
+use crate::supervise::outcome::{Ended, Outcome};
 use crate::supervise::recover::recover;
-use crate::supervise::serve::{Ended, Session};
+use crate::supervise::serve::Session;
 use crate::supervise::slices::Slice;
 use crate::supervise::terminal;
-use crate::supervise::watch::Outcome;
 
 /// The time limit ended the job.
 const TIMED_OUT: u8 = 124;
@@ -200,19 +200,21 @@ fn session<'a>(args: &Args, prepared: &'a Prepared) -> Session<'a> {
         interactive: args.interactive,
         keep: args.sandbox.keep,
         privileged: prepared.context.facts.privileged,
+        tell: |error| Problem::from(error).report(),
     }
 }
 
 fn foreground(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
-    let ended = session(args, prepared).run(|| {})?;
-    keep_slice(prepared, &ended)?;
-    tell_end(args, &prepared.plan, &ended);
+    let session = session(args, prepared);
+    let ended = session.run(|| Ok(()))?;
+    keep_slice(prepared, &session)?;
+    tell_end(args, &session, &ended);
     exit_code(&ended)
 }
 
 /// Ids of files that are kept stay with them.
-fn keep_slice(prepared: &Prepared, ended: &Ended) -> Result<(), Problem> {
-    match (&ended.kept, &prepared.slice) {
+fn keep_slice(prepared: &Prepared, session: &Session<'_>) -> Result<(), Problem> {
+    match (session.kept(), &prepared.slice) {
         (Some(_), Some(slice)) => slice.keep(&prepared.plan.name).map_err(|errno| {
             Problem::line(format!("ids.mode = \"exclusive\": keep the slice: {errno}"))
         }),
@@ -220,7 +222,8 @@ fn keep_slice(prepared: &Prepared, ended: &Ended) -> Result<(), Problem> {
     }
 }
 
-fn tell_end(args: &Args, plan: &Plan, ended: &Ended) {
+fn tell_end(args: &Args, session: &Session<'_>, ended: &Ended) {
+    let name = &session.plan.name;
     if ended.refusals > 0 {
         let noun = if ended.refusals == 1 {
             "refusal"
@@ -228,15 +231,15 @@ fn tell_end(args: &Args, plan: &Plan, ended: &Ended) {
             "refusals"
         };
         note(&format!(
-            "{} {noun}: cofferdam explain {}",
-            ended.refusals, plan.name
+            "{} {noun}: cofferdam explain {name}",
+            ended.refusals
         ));
     }
-    if let Some(kept) = &ended.kept {
+    if let Some(kept) = session.kept() {
         note(&format!("cofferdam: kept what the job wrote: {kept}"));
     }
     if args.head {
-        note(&format!("cofferdam: head {} {}", plan.name, ended.head));
+        note(&format!("cofferdam: head {name} {}", ended.head));
     }
 }
 
@@ -264,7 +267,7 @@ fn exit_code(ended: &Ended) -> Result<u8, Problem> {
 }
 
 /// The supervisor becomes a process of its own; the caller waits until the job
-/// has been executed and learns why if it could not be.
+/// has been executed, or whoever failed has said why on the caller's stderr.
 fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
     use crate::sys::process::{Cloned, clone_process, exit_now};
     let (mine, theirs) = crate::sys::socket::pair()
@@ -273,60 +276,64 @@ fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
         Err(errno) => Err(Problem::line(format!("clone: {errno}"))),
         Ok(Cloned::Child) => {
             drop(mine);
-            let code = match background(args, prepared, &theirs) {
+            let code = match background(args, prepared, theirs) {
                 Ok(()) => 0,
-                Err(problem) => {
-                    let mut answer = vec![problem.code];
-                    answer.extend(problem.text().bytes().take(WORDS));
-                    // A caller that is gone does not care any more.
-                    crate::sys::unheard(crate::sys::socket::send(&theirs, &answer, &[]));
-                    problem.code
-                }
+                Err(problem) => problem.report(),
             };
             exit_now(i32::from(code))
         }
-        Ok(Cloned::Parent(_)) => {
+        Ok(Cloned::Parent(child)) => {
             drop(theirs);
-            let mut answer = [0u8; 1 + WORDS];
-            match crate::sys::socket::receive(&mine, &mut answer) {
-                Ok(Some((1, _))) if answer[0] == 0 => {
-                    print(&format!("{}\n", prepared.plan.name))?;
-                    Ok(0)
-                }
-                Ok(Some((length, _))) if length > 1 => {
-                    note(
-                        String::from_utf8_lossy(answer.get(1..length).unwrap_or_default())
-                            .trim_end(),
-                    );
-                    Ok(answer[0])
-                }
-                Ok(_) | Err(_) => Err(Problem::line("the supervisor ended before the job started")),
+            let mut answer = [0u8; 1];
+            if let Ok(Some((1, _))) = crate::sys::socket::receive(&mine, &mut answer) {
+                print(&format!("{}\n", prepared.plan.name))?;
+                return Ok(0);
+            }
+            match crate::sys::process::reap(&child.pidfd) {
+                Ok((true, code @ 1..=255)) => Ok(code as u8),
+                ended => Err(lost(ended)),
             }
         }
     }
 }
 
-/// Most bytes of a failure that a background supervisor tells its caller.
-const WORDS: usize = 8191;
+/// The process in the background ended before the job ran, and not by itself.
+fn lost(ended: Result<(bool, i32), rustix::io::Errno>) -> Problem {
+    let how = match ended {
+        Ok((false, signal)) => format!("was killed by signal {signal}"),
+        Ok((true, _)) => "ended".to_owned(),
+        Err(errno) => format!("is gone: {errno}"),
+    };
+    Diagnostic::error(format!("the supervisor {how} before the job started"))
+        .with_help("something outside killed it; what it left is removed by the next command")
+        .into()
+}
 
+/// Until the job runs, stderr is the caller's: whoever fails, says so there.
 fn background(
     args: &Args,
     prepared: &Prepared,
-    caller: &rustix::fd::OwnedFd,
+    caller: rustix::fd::OwnedFd,
 ) -> Result<(), Problem> {
     rustix::process::setsid().map_err(|errno| Problem::line(format!("setsid: {errno}")))?;
-    quiet().map_err(|errno| Problem::line(format!("/dev/null: {errno}")))?;
-    // If the caller is gone, nobody needs to know.
-    let started = || crate::sys::unheard(crate::sys::socket::send(caller, &[0], &[]));
-    let ended = session(args, prepared).run(started)?;
-    keep_slice(prepared, &ended)
+    let null = quiet().map_err(|errno| Problem::line(format!("/dev/null: {errno}")))?;
+    let started = || {
+        rustix::stdio::dup2_stderr(&null)?;
+        // If the caller is gone, nobody needs to know.
+        crate::sys::unheard(crate::sys::socket::send(&caller, &[0], &[]));
+        drop((null, caller));
+        Ok(())
+    };
+    let session = session(args, prepared);
+    session.run(started)?;
+    keep_slice(prepared, &session)
 }
 
-/// The caller's terminal and pipes are not ours any more.
-fn quiet() -> Result<(), rustix::io::Errno> {
-    let null = crate::supervise::serve::open_null()?;
+/// The caller's stdin, stdout and directory are not ours any more.
+fn quiet() -> Result<rustix::fd::OwnedFd, rustix::io::Errno> {
+    let null = crate::supervise::streams::open_null()?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    rustix::process::chdir("/")
+    rustix::process::chdir("/")?;
+    Ok(null)
 }

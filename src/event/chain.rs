@@ -28,6 +28,16 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    /// A hash that was computed elsewhere.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     fn after(self, body: &[u8]) -> Self {
         let mut hash = sha2::Sha256::new();
         hash.update(self.0);
@@ -337,6 +347,7 @@ mod tests {
         let one = prop_oneof![
             any::<i32>().prop_map(|pid| Kind::Started { pid }),
             any::<u64>().prop_map(|count| Kind::OutOfMemory { count }),
+            any::<u64>().prop_map(|count| Kind::ProcessLimit { count }),
             (any::<u32>(), proptest::collection::vec(".{0,8}", 0..3)).prop_map(|(id, argv)| {
                 Kind::Exec {
                     id,

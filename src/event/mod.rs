@@ -96,9 +96,14 @@ pub enum Kind {
         /// How many since the last such event.
         count: u64,
     },
-    /// The log reached its limit; the oldest output is gone.
+    /// The cgroup's limit of processes kept some from being made.
+    ProcessLimit {
+        /// Forks and new threads that failed.
+        count: u64,
+    },
+    /// The log reached its limit: output is lost.
     LogTruncated {
-        /// Bytes lost since the last such event.
+        /// Bytes lost.
         bytes: u64,
     },
     /// Events that were not written, since they came too fast or were too many.
@@ -238,7 +243,10 @@ impl Kind {
     /// Whose doing it is.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Refused(_) | Self::OutOfMemory { .. } | Self::LogTruncated { .. } => Cause::Job,
+            Self::Refused(_)
+            | Self::OutOfMemory { .. }
+            | Self::ProcessLimit { .. }
+            | Self::LogTruncated { .. } => Cause::Job,
             Self::Exec { .. } | Self::ExecEnded { .. } | Self::Signal { .. } => Cause::Caller,
             Self::Planned { .. }
             | Self::Started { .. }
@@ -257,7 +265,7 @@ impl Kind {
     pub fn count(&self) -> u64 {
         match self {
             Self::Refused(refusal) => refusal.count,
-            Self::OutOfMemory { count } => *count,
+            Self::OutOfMemory { count } | Self::ProcessLimit { count } => *count,
             _ => 1,
         }
     }

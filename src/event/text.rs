@@ -78,6 +78,9 @@ impl Kind {
             Self::TimeLimit { seconds } => format!("time limit of {seconds} s reached"),
             Self::DiskLimit { bytes } => format!("disk limit of {bytes} bytes reached"),
             Self::OutOfMemory { count } => format!("out of memory: {count} killed by the kernel"),
+            Self::ProcessLimit { count } => {
+                format!("process limit reached: {count} forks or threads refused by the kernel")
+            }
             Self::LogTruncated { bytes } => format!("log full: {bytes} bytes of output lost"),
             Self::Dropped { count } => format!("{count} events not written: too many, too fast"),
             Self::SupervisorLost => "the supervisor was gone".to_owned(),

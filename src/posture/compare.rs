@@ -549,6 +549,7 @@ mod tests {
                 events_per_second: 0,
                 records_refusals: true,
                 disk: None,
+                not_kept: vec![],
             },
             steps: ops
                 .into_iter()

@@ -6,8 +6,6 @@ pub const GATEWAY: i32 = 3;
 pub const INIT: i32 = 4;
 /// Sealed memfd with the Plan as JSON.
 pub const PLAN: i32 = 5;
-/// Sealed memfd with the proven filter programs.
-pub const FILTERS: i32 = 6;
 /// First of the mount sources that a privileged launcher opened, in the order
 /// of `Plan::sources`; absent when the stage opens them itself.
-pub const SOURCES: i32 = 7;
+pub const SOURCES: i32 = 6;

@@ -12,6 +12,10 @@ pub const PACKET: usize = 160 * 1024;
 /// Longest report, and longest order that carries no command.
 pub const SHORT: usize = 4096;
 
+/// Longest filter program in bytes: BPF_MAXINSNS instructions. It travels as a
+/// packet of its own, to the gateway and, after [`Order::Go`], to the stage.
+pub const FILTER: usize = 4096 * 8;
+
 /// The job's own process in [`Order::Signal`] and [`Report::Exited`].
 pub const JOB: u32 = 0;
 

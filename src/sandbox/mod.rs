@@ -2,7 +2,6 @@
 
 pub mod explain;
 pub mod fds;
-pub mod filters;
 pub mod gateway;
 pub mod init;
 pub mod launch;

@@ -69,7 +69,8 @@ pub struct Workspace {
     pub access: Access,
     /// Who asked.
     pub origin: Origin,
-    /// The policy's protected paths and what each is today.
+    /// The policy's protected paths and what each is today, where what the job writes
+    /// stays: in a writable workspace, and in a copy that is kept.
     pub protected: Vec<Protected>,
     /// Sockets found below it, relative paths.
     pub sockets: Vec<String>,

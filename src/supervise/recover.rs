@@ -3,14 +3,12 @@
 //! Gateway and init end by themselves when their supervisor is gone; here their
 //! end is made sure of, and what only files remember is removed.
 
-use crate::event::Kind;
-use crate::event::sink::Sink;
-use crate::sandbox::plan::Plan;
-use crate::supervise::places::{self, Places};
-use crate::supervise::serve::{PLAN, SessionError, undo};
+use crate::supervise::failure::SessionError;
+use crate::supervise::places::Places;
+use crate::supervise::records::{note_loss, read_plan};
 use crate::supervise::state::{self, Held, Process, State, StateError};
+use crate::supervise::undo::undo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::AsFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long to wait for a killed process to be gone.
@@ -66,18 +64,9 @@ fn clean(
         end(processes.init);
         end(processes.gateway);
     }
-    let plan = read_plan(places, &state.name);
-    undo(
-        places,
-        &held,
-        state,
-        plan.as_ref().map(|(plan, _)| plan),
-        helpers,
-        false,
-    )?;
-    if let Some((plan, bytes)) = plan {
-        note(places, &plan, &bytes);
-    }
+    let plan = read_plan(places, &state.name).map(|(plan, _)| plan);
+    undo(places, &held, state, plan.as_ref(), helpers, false)?;
+    note_loss(places, &state.name);
     held.remove(places)?;
     Ok(())
 }
@@ -98,27 +87,4 @@ fn end(process: Process) {
     crate::sys::unheard(pidfd_send_signal(&pidfd, Signal::KILL));
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     crate::sys::unheard(poll(&mut fds, Some(&PATIENCE)));
-}
-
-/// The plan among a sandbox's records, with its bytes.
-pub fn read_plan(places: &Places, name: &str) -> Option<(Plan, Vec<u8>)> {
-    let bytes = std::fs::read(places.records.join(name).join(PLAN)).ok()?;
-    let plan = serde_json::from_slice(&bytes).ok()?;
-    Some((plan, bytes))
-}
-
-/// The chain goes on where the dead supervisor left it; if it cannot, that is
-/// what `verify` is there to tell.
-fn note(places: &Places, plan: &Plan, bytes: &[u8]) {
-    let Ok(records) = places::open(&places.records.join(&plan.name)) else {
-        return;
-    };
-    let resumed = Sink::resume(records.as_fd(), bytes, plan.supervise.events_per_second);
-    if let Ok(mut sink) = resumed {
-        for kind in [Kind::SupervisorLost, Kind::Recovered, Kind::Ended] {
-            if sink.record(kind).is_err() {
-                return;
-            }
-        }
-    }
 }

@@ -1,31 +1,23 @@
 //! [host] One sandbox from its Plan to nothing left: state and records, launch, watch, undo.
 
 use crate::cgroup::Group;
-use crate::event::sink::{Sink, SinkError};
+use crate::event::sink::Sink;
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
 use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
-use crate::sandbox::plan::{CgroupLimits, Op, Plan};
+use crate::sandbox::plan::Plan;
 use crate::supervise::disk::Meter;
+use crate::supervise::failure::{SessionError, system};
 use crate::supervise::logs::Log;
+use crate::supervise::outcome::{Answer, Ended, Lost, Outcome};
 use crate::supervise::places::{self, Places};
-use crate::supervise::pump::Pump;
-use crate::supervise::state::{End, Held, Placeholders, Process, Processes, State, StateError};
-use crate::supervise::terminal::{self, RawTerminal};
-use crate::supervise::watch::{FORWARDED, Lost, Outcome, Watch};
-use crate::supervise::{client, placeholders, state, sweep};
+use crate::supervise::state::{End, Held, Process, Processes, State, StateError};
+use crate::supervise::streams::{self, caller_terminal, open_null};
+use crate::supervise::watch::{FORWARDED, Watch};
+use crate::supervise::{client, placeholders, records, state, sweep, terminal, undo};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::io::Write;
-
-/// Plans and event logs that are kept.
-const RECORDS: usize = 100;
-/// Name of the plan among a sandbox's records.
-pub const PLAN: &str = "plan.json";
 
 /// What a session needs beside the plan.
 #[derive(Debug)]
@@ -46,103 +38,20 @@ pub struct Session<'a> {
     pub keep: bool,
     /// Started by root.
     pub privileged: bool,
-}
-
-/// What a session came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ended {
-    /// How the job ended.
-    pub outcome: Outcome,
-    /// Recorded refusals.
-    pub refusals: u64,
-    /// Head of plan and events.
-    pub head: String,
-    /// Where kept layers are.
-    pub kept: Option<String>,
-}
-
-/// Why a session failed.
-#[derive(Debug)]
-pub enum SessionError {
-    /// State or lock.
-    State(StateError),
-    /// Event log.
-    Events(SinkError),
-    /// A sandbox that did not start.
-    Launch(LaunchError),
-    /// A file or descriptor of ours: operation, cause.
-    System(&'static str, Errno),
-    /// A placeholder in the workspace: path, cause.
-    Placeholder(String, Errno),
-    /// What a supervisor without root's rights said.
-    Told(Told),
-}
-
-/// A failure on its way from the supervisor to its launcher.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Told {
-    /// One line.
-    pub message: String,
-    /// What to try.
-    pub help: Option<String>,
-    /// Exit code.
-    pub code: u8,
-}
-
-impl From<&SessionError> for Told {
-    fn from(error: &SessionError) -> Self {
-        let (help, code) = match error {
-            SessionError::Launch(launch) => (launch.help(), launch.exit_code()),
-            _ => (None, 125),
-        };
-        Self {
-            message: error.to_string(),
-            help,
-            code,
-        }
-    }
-}
-
-impl fmt::Display for SessionError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::State(error) => error.fmt(out),
-            Self::Events(error) => error.fmt(out),
-            Self::Launch(error) => error.fmt(out),
-            Self::Told(told) => out.write_str(&told.message),
-            Self::System(what, errno) => write!(out, "{what}: {errno}"),
-            Self::Placeholder(path, errno) => {
-                write!(
-                    out,
-                    "protected path {path} cannot be held in the workspace: {errno}"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for SessionError {}
-
-impl From<StateError> for SessionError {
-    fn from(error: StateError) -> Self {
-        Self::State(error)
-    }
-}
-
-fn system(what: &'static str) -> impl Fn(Errno) -> SessionError {
-    move |errno| SessionError::System(what, errno)
+    /// Tells the caller on stderr why it failed, and gives the exit code: for a
+    /// supervisor that may tell its launcher nothing in words.
+    pub tell: fn(SessionError) -> u8,
 }
 
 impl Session<'_> {
-    /// Runs the sandbox to its end. `started` is called once the job has been executed.
+    /// Runs the sandbox to its end. `started` is called once the job has been
+    /// executed, in the process that called this.
     ///
     /// # Errors
     /// Why it did not start, or could not be watched; nothing of it is left then.
-    pub fn run(&self, started: impl FnOnce()) -> Result<Ended, SessionError> {
+    pub fn run(&self, started: impl FnOnce() -> Result<(), Errno>) -> Result<Ended, SessionError> {
         let held = Held::create(self.places, &self.plan.name)?;
-        let state = self.initial_state();
+        let state = undo::planned(self.plan, self.cgroup, self.detached);
         let result = held
             .write(&state)
             .map_err(SessionError::State)
@@ -151,36 +60,9 @@ impl Session<'_> {
         self.close(held, state, result)
     }
 
-    fn initial_state(&self) -> State {
-        let limited = self.limits().is_some();
-        State {
-            schema: 1,
-            name: self.plan.name.clone(),
-            policy: self.plan.policy.clone(),
-            command: self.plan.exec.argv.clone(),
-            created: crate::supervise::state::now(),
-            detached: self.detached,
-            ended: None,
-            cgroup: if limited {
-                crate::cgroup::of(self.cgroup, &self.plan.name)
-            } else {
-                None
-            },
-            placeholders: placeholders(self.plan),
-            layers: self.plan.layer_names().next().is_some(),
-        }
-    }
-
-    fn limits(&self) -> Option<CgroupLimits> {
-        self.plan.steps.iter().find_map(|step| match &step.op {
-            Op::Cgroup { limits } => Some(*limits),
-            _ => None,
-        })
-    }
-
     /// Everything that takes the rights of whoever started us.
     fn open(&self, held: &Held, state: &State) -> Result<Opened, SessionError> {
-        let (records, plan) = self.records()?;
+        let (records, plan) = records::create(self.places, self.plan)?;
         let per_second = self.plan.supervise.events_per_second;
         let mut sink =
             Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
@@ -192,20 +74,25 @@ impl Session<'_> {
         }
         let layers = self.make_layers()?;
         let name = &self.plan.name;
-        let cgroup = self
-            .limits()
+        let cgroup = undo::limits(self.plan)
             .map(|limits| crate::cgroup::create(self.cgroup, name, &limits, &[std::process::id()]))
             .transpose()
             .map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())))?;
         let program = Program::find().map_err(SessionError::Launch)?;
         let handed = privileged::open_sources(self.plan).map_err(SessionError::Launch)?;
         if self.privileged {
+            // The records stay root's: the supervisor has the two files of them
+            // that it writes, and cannot put another plan there.
             self.give(&held.home.live)?;
-            self.give(&records)?;
         }
+        let log = self
+            .detached
+            .then(|| Log::create(&records, self.plan.supervise.log_bytes))
+            .transpose()
+            .map_err(system("make log"))?;
         Ok(Opened {
-            records,
             sink,
+            log,
             cgroup,
             program,
             handed,
@@ -225,26 +112,39 @@ impl Session<'_> {
         &self,
         held: &Held,
         opened: Opened,
-        started: impl FnOnce(),
+        started: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<Ended, SessionError> {
         if !self.privileged {
             let keeper = Keeper::Own {
                 helpers: self.helpers,
             };
+            let started = || started().map_err(system("tell the caller"));
             return self.attend(held, opened, keeper, started);
         }
         let cgroup = opened.cgroup.clone();
         let work = |launcher: &OwnedFd| {
+            let started = || self.tell_launcher(launcher);
             let result = self.attend(held, opened, Keeper::Launcher(launcher), started);
-            let told = result.map_err(|error| Told::from(&error));
-            serde_json::to_vec(&told).unwrap_or_default()
+            result
+                .map_or_else(|error| Answer::Failed((self.tell)(error)), Answer::Ended)
+                .encode()
         };
-        let answer = privileged::as_unprivileged(self.plan, cgroup.as_ref(), work)
+        let record = privileged::as_unprivileged(self.plan, cgroup.as_ref(), work, started)
             .map_err(SessionError::Launch)?;
-        match serde_json::from_slice::<Result<Ended, Told>>(&answer) {
-            Ok(result) => result.map_err(SessionError::Told),
-            Err(_) => Err(SessionError::Launch(LaunchError::Gone)),
+        match Answer::decode(&record) {
+            Some(Answer::Ended(ended)) => Ok(ended),
+            Some(Answer::Failed(code)) => Err(SessionError::Told(code)),
+            None => Err(SessionError::Launch(LaunchError::Unknown)),
         }
+    }
+
+    /// The job runs: the supervisor's own part of letting the caller go.
+    fn tell_launcher(&self, launcher: &OwnedFd) -> Result<(), SessionError> {
+        if self.detached {
+            let null = open_null().map_err(system("open /dev/null"))?;
+            rustix::stdio::dup2_stderr(&null).map_err(system("dup"))?;
+        }
+        privileged::tell_started(launcher).map_err(SessionError::Launch)
     }
 
     /// Launches, watches, and writes the events down.
@@ -253,22 +153,24 @@ impl Session<'_> {
         held: &Held,
         mut opened: Opened,
         keeper: Keeper<'_>,
-        started: impl FnOnce(),
+        started: impl FnOnce() -> Result<(), SessionError>,
     ) -> Result<Ended, SessionError> {
         let result = self.launched(held, &mut opened, keeper, started);
-        let kills = opened
-            .cgroup
-            .as_ref()
-            .and_then(|group| group.oom_kills().ok())
-            .unwrap_or(0);
+        let counts = opened.cgroup.as_ref().map_or(Ok((0, 0)), limits_met);
         let sink = &mut opened.sink;
-        if kills > 0 {
-            sink.record(Kind::OutOfMemory { count: kills })
-                .map_err(SessionError::Events)?;
+        let (kills, forks) = *counts.as_ref().unwrap_or(&(0, 0));
+        for (count, kind) in [
+            (kills, Kind::OutOfMemory { count: kills }),
+            (forks, Kind::ProcessLimit { count: forks }),
+        ] {
+            if count > 0 {
+                sink.record(kind).map_err(SessionError::Events)?;
+            }
         }
         sink.record(end_of(&result)).map_err(SessionError::Events)?;
         sink.record(Kind::Ended).map_err(SessionError::Events)?;
         let (outcome, refusals) = result?;
+        counts?;
         let outcome = match outcome {
             Outcome::Lost(Lost::Init) if kills > 0 => Outcome::OutOfMemory,
             other => other,
@@ -276,42 +178,25 @@ impl Session<'_> {
         Ok(Ended {
             outcome,
             refusals,
-            head: sink.head().to_string(),
-            kept: self.kept(),
+            head: sink.head(),
         })
     }
 
-    fn kept(&self) -> Option<String> {
+    /// What is kept holds nothing of the job's at protected paths.
+    fn forget_protected(&self) -> Result<(), SessionError> {
+        if !self.keep || self.plan.supervise.not_kept.is_empty() {
+            return Ok(());
+        }
+        let upper = self.places.layers.join(&self.plan.name);
+        let upper = upper.join(sweep::KEPT_WORKSPACE);
+        sweep::forget(self.plan, self.helpers, &upper).map_err(SessionError::Kept)
+    }
+
+    /// Where what the job wrote is kept, if it is.
+    pub fn kept(&self) -> Option<String> {
         let path = self.places.layers.join(&self.plan.name);
         let any = self.keep && self.plan.layer_names().next().is_some();
         any.then(|| path.to_string_lossy().into_owned())
-    }
-
-    /// A fresh records directory with the plan in it; older records make room.
-    fn records(&self) -> Result<(OwnedFd, Vec<u8>), SessionError> {
-        let all = places::open(&self.places.records)
-            .map_err(|error| SessionError::State(StateError::Places(error)))?;
-        // Others make room as well, and what one removes the other would look for.
-        rustix::fs::flock(&all, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(system("lock records"))?;
-        sweep::remove_tree(&all, &self.plan.name).map_err(system("remove older records"))?;
-        make_room(&all, self.places).map_err(system("remove old records"))?;
-        let records =
-            places::subdirectory(&all, &self.plan.name).map_err(system("make records"))?;
-        let bytes = serde_json::to_vec(self.plan)
-            .map_err(|_| SessionError::System("write plan", Errno::INVAL))?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(&records, PLAN, flags, Mode::from_raw_mode(0o600))
-            .map_err(system("write plan"))?;
-        std::fs::File::from(file)
-            .write_all(&bytes)
-            .map_err(|error| {
-                SessionError::System(
-                    "write plan",
-                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                )
-            })?;
-        Ok((records, bytes))
     }
 
     fn note_plan(&self, sink: &mut Sink, plan: &[u8]) -> Result<(), SessionError> {
@@ -341,19 +226,21 @@ impl Session<'_> {
         held: &Held,
         opened: &mut Opened,
         keeper: Keeper<'_>,
-        started: impl FnOnce(),
+        started: impl FnOnce() -> Result<(), SessionError>,
     ) -> Result<(Outcome, u64), SessionError> {
         process::become_subreaper().map_err(system("prctl PR_SET_CHILD_SUBREAPER"))?;
         let signals = signal::descriptor(&FORWARDED).map_err(system("signalfd"))?;
         let control = client::serve(&held.home).map_err(system("control socket"))?;
-        let mut stdio = self.stdio(&opened.records)?;
+        let mut stdio = streams::open(self.plan, self.detached, self.interactive)?;
         let running = launch::launch(Launch {
             plan: self.plan,
             program: &opened.program,
             stdio: stdio.inside,
             cgroup: opened.cgroup.as_ref(),
             keeper,
-            size: caller_terminal().and_then(|terminal| terminal::size(&terminal)),
+            size: caller_terminal()
+                .filter(|_| !self.detached)
+                .and_then(|terminal| terminal::size(&terminal)),
             handed: &opened.handed,
         })
         .map_err(SessionError::Launch)?;
@@ -367,8 +254,13 @@ impl Session<'_> {
                 pid: running.init.pid,
             })
             .map_err(SessionError::Events)?;
-        started();
-        let raw = self.connect_terminal(&running, &mut stdio.pumps, &mut stdio.logged)?;
+        started()?;
+        let raw = streams::connect_terminal(
+            self.detached,
+            &running,
+            &mut stdio.pumps,
+            &mut stdio.logged,
+        )?;
         let limit = self.plan.supervise.disk.zip(opened.layers.take());
         let meter = limit.map(|(bytes, layers)| Meter::new(layers, running.gateway.pid, bytes));
         let watch = Watch {
@@ -378,7 +270,7 @@ impl Session<'_> {
             meter,
             pumps: stdio.pumps,
             logged: stdio.logged,
-            log: stdio.log,
+            log: opened.log.take(),
             held_stdin: stdio.held_stdin,
             sink: &mut opened.sink,
             signals,
@@ -410,100 +302,6 @@ impl Session<'_> {
         Ok(Some(own))
     }
 
-    /// The sandbox's ends of 0–2 and what is done with ours.
-    fn stdio(&self, records: &OwnedFd) -> Result<Stdio, SessionError> {
-        let mut pumps = Vec::new();
-        let mut logged = Vec::new();
-        let mut held_stdin = None;
-        let null = open_null().map_err(system("open /dev/null"))?;
-        let copy = |fd: &OwnedFd| {
-            fd.try_clone()
-                .map_err(|_| SessionError::System("dup", Errno::MFILE))
-        };
-        let [terminal_in, terminal_out, terminal_error] = self.plan.exec.terminal;
-        let input = if terminal_in {
-            copy(&null)?
-        } else if self.detached && self.interactive {
-            let (read, write) = pipe().map_err(system("pipe"))?;
-            held_stdin = Some(write);
-            read
-        } else if self.detached {
-            copy(&null)?
-        } else {
-            let caller = own_stdio(rustix::stdio::stdin()).map_err(system("dup stdin"))?;
-            if is_null(&caller).map_err(system("fstat stdin"))? {
-                caller
-            } else {
-                let (read, write) = pipe().map_err(system("pipe"))?;
-                pumps.push(Pump::inward(caller, write).map_err(system("fstat"))?);
-                read
-            }
-        };
-        let mut output = |terminal: bool, caller: rustix::fd::BorrowedFd<'_>| {
-            if terminal {
-                return copy(&null);
-            }
-            let caller = own_stdio(caller).map_err(system("dup stdout"))?;
-            if !self.detached && is_null(&caller).map_err(system("fstat stdout"))? {
-                return Ok(caller);
-            }
-            let (read, write) = pipe().map_err(system("pipe"))?;
-            if self.detached {
-                logged.push(read);
-            } else {
-                pumps.push(Pump::outward(read, caller).map_err(system("fstat"))?);
-            }
-            Ok(write)
-        };
-        let stdout = output(terminal_out, rustix::stdio::stdout())?;
-        let stderr = output(terminal_error, rustix::stdio::stderr())?;
-        let log = if self.detached {
-            let limit = self.plan.supervise.log_bytes;
-            Some(Log::create(records, limit).map_err(system("make log"))?)
-        } else {
-            None
-        };
-        Ok(Stdio {
-            inside: [input, stdout, stderr],
-            pumps,
-            logged,
-            held_stdin,
-            log,
-        })
-    }
-
-    /// Joins the job's terminal with the caller's, or with the log.
-    fn connect_terminal(
-        &self,
-        running: &Running,
-        pumps: &mut Vec<Pump>,
-        logged: &mut Vec<OwnedFd>,
-    ) -> Result<Option<RawTerminal>, SessionError> {
-        let Some(master) = &running.terminal else {
-            return Ok(None);
-        };
-        let copy = || {
-            master
-                .try_clone()
-                .map_err(|_| SessionError::System("dup", Errno::MFILE))
-        };
-        if self.detached {
-            logged.push(copy()?);
-            return Ok(None);
-        }
-        let Some(caller) = caller_terminal() else {
-            return Ok(None);
-        };
-        let again = || {
-            caller
-                .try_clone()
-                .map_err(|_| SessionError::System("dup", Errno::MFILE))
-        };
-        pumps.push(Pump::inward(again()?, copy()?).map_err(system("fstat"))?);
-        pumps.push(Pump::outward(copy()?, again()?).map_err(system("fstat"))?);
-        RawTerminal::enter(caller).map_err(system("raw terminal"))
-    }
-
     /// Undoes what the host still has of the sandbox.
     fn close(
         &self,
@@ -511,7 +309,7 @@ impl Session<'_> {
         mut state: State,
         result: Result<Ended, SessionError>,
     ) -> Result<Ended, SessionError> {
-        let cleaned = undo(
+        let cleaned = undo::undo(
             self.places,
             &held,
             &state,
@@ -519,6 +317,16 @@ impl Session<'_> {
             self.helpers,
             self.keep,
         );
+        let cleaned = cleaned.and_then(|()| self.forget_protected());
+        let lost = matches!(
+            result,
+            Err(SessionError::Launch(
+                LaunchError::Supervisor { .. } | LaunchError::Unknown
+            ))
+        );
+        if lost {
+            records::note_loss(self.places, &self.plan.name);
+        }
         match &result {
             Ok(ended) if self.detached => {
                 state.ended = Some(match ended.outcome {
@@ -540,12 +348,22 @@ impl Session<'_> {
 
 /// What a session has open, before it gives up any right.
 struct Opened {
-    records: OwnedFd,
     sink: Sink,
+    log: Option<Log>,
     cgroup: Option<Group>,
     program: Program,
     handed: Vec<OwnedFd>,
     layers: Option<OwnedFd>,
+}
+
+/// Processes killed for memory, and forks refused, by a group's own limits.
+fn limits_met(group: &Group) -> Result<(u64, u64), SessionError> {
+    let fail = |error: crate::cgroup::Error| LaunchError::Cgroup(error.to_string());
+    let counts = group.oom_kills().and_then(|kills| {
+        let forks = group.refused_forks()?;
+        Ok((kills, forks))
+    });
+    counts.map_err(fail).map_err(SessionError::Launch)
 }
 
 /// The event that tells how the job ended, or that it never began.
@@ -566,86 +384,6 @@ fn end_of(result: &Result<(Outcome, u64), SessionError>) -> Kind {
     }
 }
 
-struct Stdio {
-    inside: [OwnedFd; 3],
-    pumps: Vec<Pump>,
-    logged: Vec<OwnedFd>,
-    held_stdin: Option<OwnedFd>,
-    log: Option<Log>,
-}
-
-/// Removes what a sandbox may have left on the host: cgroup, placeholders, layers.
-/// All are tried; the first failure is told.
-///
-/// # Errors
-/// What could not be removed.
-pub fn undo(
-    places: &Places,
-    held: &Held,
-    state: &State,
-    plan: Option<&Plan>,
-    helpers: Option<(&str, &str)>,
-    keep: bool,
-) -> Result<(), SessionError> {
-    let mut result = Ok(());
-    if let Some(group) = &state.cgroup {
-        let removed = group.kill().and_then(|()| group.remove());
-        result =
-            removed.map_err(|error| SessionError::Launch(LaunchError::Cgroup(error.to_string())));
-    }
-    if let Some(made) = &state.placeholders {
-        result = result.and(remove_placeholders(places, held, state, made));
-    }
-    if let (true, false, Some(plan)) = (state.layers, keep, plan) {
-        let removed = places::open(&places.layers)
-            .map_err(|error| SessionError::State(StateError::Places(error)))
-            .and_then(|layers| {
-                sweep::remove_layers(plan, helpers, &layers, &state.name)
-                    .map_err(SessionError::Launch)
-            });
-        result = result.and(removed);
-    }
-    result
-}
-
-/// Removes those that nobody else relies on, and then relies on none itself: of
-/// two sandboxes that end at once the second one removes them.
-fn remove_placeholders(
-    places: &Places,
-    held: &Held,
-    state: &State,
-    made: &Placeholders,
-) -> Result<(), SessionError> {
-    let _locked = state::lock_placeholders(places)?;
-    let relied_on = state::relied_on(places, &state.name)?;
-    placeholders::remove(made, &relied_on)
-        .map_err(|(path, errno)| SessionError::Placeholder(path, errno))?;
-    let without = State {
-        placeholders: None,
-        ..state.clone()
-    };
-    Ok(held.write(&without)?)
-}
-
-/// The placeholder steps of a plan, as state has them.
-fn placeholders(plan: &Plan) -> Option<Placeholders> {
-    let mut all: Option<Placeholders> = None;
-    for step in &plan.steps {
-        let Op::Placeholder { source, path, kind } = &step.op else {
-            continue;
-        };
-        let workspace = plan.sources.get(*source)?;
-        all.get_or_insert_with(|| Placeholders {
-            workspace: workspace.path.clone(),
-            inode: workspace.inode.unwrap_or_default(),
-            paths: Vec::new(),
-        })
-        .paths
-        .push((path.clone(), kind.clone()));
-    }
-    all
-}
-
 fn processes(running: &Running) -> Option<Processes> {
     let own = i32::try_from(std::process::id()).ok()?;
     Some(Processes {
@@ -653,98 +391,4 @@ fn processes(running: &Running) -> Option<Processes> {
         gateway: Process::of(running.gateway.pid).ok()?,
         init: Process::of(running.init.pid).ok()?,
     })
-}
-
-/// A pipe that the job may also open through /dev/stdout, whatever its uid:
-/// nobody else has a way to it.
-pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::fs::fchmod(&write, Mode::from_raw_mode(0o666))?;
-    Ok((read, write))
-}
-
-/// /dev/null, for reading and writing.
-///
-/// # Errors
-/// The errno of openat(2).
-pub fn open_null() -> Result<OwnedFd, Errno> {
-    openat(
-        CWD,
-        "/dev/null",
-        OFlags::RDWR | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-}
-
-/// A close-on-exec copy of one of our own 0–2.
-///
-/// # Errors
-/// EBADF when it is closed.
-pub fn own_stdio(fd: rustix::fd::BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3)
-}
-
-/// It is /dev/null: character device 1:3.
-///
-/// # Errors
-/// The errno of fstat(2).
-pub fn is_null(fd: &OwnedFd) -> Result<bool, Errno> {
-    let stat = rustix::fs::fstat(fd)?;
-    let number = (
-        rustix::fs::major(stat.st_rdev),
-        rustix::fs::minor(stat.st_rdev),
-    );
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && number == (1, 3))
-}
-
-/// The first of our 0–2 that is a terminal.
-pub fn caller_terminal() -> Option<OwnedFd> {
-    let fds = [
-        rustix::stdio::stdin(),
-        rustix::stdio::stdout(),
-        rustix::stdio::stderr(),
-    ];
-    let which = terminal::terminals();
-    let first = fds
-        .into_iter()
-        .zip(which)
-        .find(|(_, terminal)| *terminal)?
-        .0;
-    own_stdio(first).ok()
-}
-
-/// Removes the oldest records while there are as many as are kept, but none of
-/// a sandbox that still has a directory.
-fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
-    let mut records = Vec::new();
-    for entry in rustix::fs::Dir::read_from(all)? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().to_str()
-            && !name.starts_with('.')
-        {
-            records.push(name.to_owned());
-        }
-    }
-    if records.len() < RECORDS {
-        return Ok(());
-    }
-    let mut aged: Vec<(i64, String)> = Vec::new();
-    for name in records {
-        match rustix::fs::statat(all, name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => aged.push((stat.st_mtime, name)),
-            // Another sandbox is making room at the same time.
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    aged.sort();
-    let surplus = (aged.len() + 1).saturating_sub(RECORDS);
-    for (_, name) in aged
-        .into_iter()
-        .filter(|(_, name)| !places.sandbox(name).exists())
-        .take(surplus)
-    {
-        sweep::remove_tree(all, &name)?;
-    }
-    Ok(())
 }

@@ -294,22 +294,6 @@ pub fn lock_placeholders(places: &Places) -> Result<OwnedFd, StateError> {
     Ok(runtime)
 }
 
-/// Placeholders that sandboxes other than `name` rely on.
-///
-/// # Errors
-/// The runtime directory cannot be read.
-pub fn relied_on(places: &Places, name: &str) -> Result<ReliedOn, StateError> {
-    let mut all = BTreeSet::new();
-    for other in names(places)?.into_iter().filter(|other| other != name) {
-        // One without a readable state has no placeholders, or none that we know of.
-        let state = Home::open(places, &other).and_then(|home| home.read());
-        if let Some(made) = state.ok().and_then(|state| state.placeholders) {
-            all.extend(made.paths.into_iter().map(|(path, _)| (made.inode, path)));
-        }
-    }
-    Ok(all)
-}
-
 /// Waits until nobody holds a sandbox's lock: its supervisor has undone everything.
 ///
 /// # Errors
@@ -390,11 +374,10 @@ impl Home {
     /// [`StateError::Malformed`] for a file that is half written or not ours.
     pub fn read(&self) -> Result<State, StateError> {
         let text = read(&self.directory, FILE).map_err(|errno| match errno {
-            // A directory or a symlink in its place.
-            Errno::ISDIR | Errno::LOOP => {
-                StateError::Malformed(self.name.clone(), errno.to_string())
-            }
-            errno => StateError::File(self.name.clone(), "open", errno),
+            // Its supervisor has not come so far, or it is being removed.
+            Errno::NOENT => StateError::File(self.name.clone(), "open", errno),
+            // A directory or a symlink in its place, or closed to us.
+            errno => StateError::Malformed(self.name.clone(), errno.to_string()),
         })?;
         parse(&text).map_err(|why| StateError::Malformed(self.name.clone(), why))
     }

@@ -7,8 +7,9 @@
 use crate::sandbox::launch::{LaunchError, Outer};
 use crate::sandbox::plan::Plan;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
+use std::path::Path;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -28,6 +29,46 @@ pub fn remove_layers(
 ) -> Result<(), LaunchError> {
     // Also where every file is the caller's own: a directory may be closed to its owner.
     Outer::run(plan, helpers, || remove_tree(parent, name))
+}
+
+/// What a job changed in a copied workspace, below its sandbox's layers.
+pub const KEPT_WORKSPACE: &str = "workspace/upper";
+
+/// Removes what a job wrote to the plan's protected paths in the copy at `upper`,
+/// as root of the plan's U0. A copy that was never begun has nothing.
+///
+/// # Errors
+/// U0 could not be made, or something could not be removed.
+pub fn forget(plan: &Plan, helpers: Option<(&str, &str)>, upper: &Path) -> Result<(), LaunchError> {
+    Outer::run(plan, helpers, || {
+        let upper = match openat(CWD, upper, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
+        let paths = &plan.supervise.not_kept;
+        paths.iter().try_for_each(|path| remove_at(&upper, path))
+    })
+}
+
+/// Removes what lies at a relative path; what is no directory on the way to it as
+/// well, since it may lead anywhere.
+fn remove_at(top: &OwnedFd, path: &str) -> Result<(), Errno> {
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut parent = top.try_clone().map_err(|_| Errno::MFILE)?;
+    for component in above.split('/').filter(|name| !name.is_empty()) {
+        parent = match openat(&parent, component, DIRECTORY, Mode::empty()) {
+            Ok(next) => next,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return gone(unlinkat(&parent, component, AtFlags::empty()));
+            }
+            Err(errno) => return Err(errno),
+        };
+    }
+    match unlinkat(&parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => remove_tree(&parent, name),
+        other => gone(other),
+    }
 }
 
 /// Removes a tree below an open directory.
@@ -119,6 +160,34 @@ fn gone(result: Result<(), Errno>) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_lies_at_the_path_goes_and_nothing_is_followed() {
+        let base = std::env::temp_dir().join(format!("cofferdam-forget-{}", std::process::id()));
+        let outside = base.join("outside");
+        std::fs::create_dir_all(outside.join("hooks")).unwrap();
+        std::fs::write(outside.join("hooks/evil"), "x").unwrap();
+        let upper = base.join("upper");
+        for at in ["plain", "linked", "file"] {
+            std::fs::create_dir_all(upper.join(at)).unwrap();
+        }
+        std::fs::create_dir_all(upper.join("plain/.git/hooks/deep")).unwrap();
+        std::fs::write(upper.join("plain/.git/HEAD"), "x").unwrap();
+        std::os::unix::fs::symlink(&outside, upper.join("linked/.git")).unwrap();
+        std::fs::write(upper.join("file/.git"), "gitdir: ../outside").unwrap();
+        for at in ["plain", "linked", "file", "none"] {
+            let top = openat(rustix::fs::CWD, &upper, DIRECTORY, Mode::empty()).unwrap();
+            remove_at(&top, &format!("{at}/.git/hooks")).unwrap();
+        }
+        assert!(upper.join("plain/.git/HEAD").exists());
+        assert!(!upper.join("plain/.git/hooks").exists());
+        for at in ["linked", "file"] {
+            assert!(upper.join(at).is_dir());
+            assert!(upper.join(at).join(".git").symlink_metadata().is_err());
+        }
+        assert!(outside.join("hooks/evil").exists());
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 
     #[test]
     fn a_deep_wide_and_closed_tree_is_removed_with_few_descriptors() {

@@ -327,6 +327,9 @@ fn logs_stop_at_their_limit_and_the_job_goes_on() {
     });
     let log = site.data().join("sandboxes/box/output.log");
     assert_eq!(fs::metadata(&log).unwrap().len(), 64 << 20);
+    let events = stdout(&site.run(&["events", "box"]));
+    let lost = format!("log full: {} bytes of output lost", 80_000_000 - (64 << 20));
+    assert!(events.contains(&lost), "{events}");
     site.remove("box");
 }
 

@@ -343,6 +343,59 @@ fn a_copied_workspace_and_a_root_on_disk_are_removed_too() {
     }
 }
 
+/// Kills all three and waits for the supervisor's end.
+fn kill_all(site: &Site, name: &str) {
+    let processes = site.processes(name).unwrap();
+    for pid in processes {
+        signal(pid, Signal::KILL);
+    }
+    until("no supervisor", || {
+        (!std::path::Path::new(&format!("/proc/{}", processes[0])).exists()).then_some(())
+    });
+}
+
+#[test]
+fn placeholders_go_although_the_state_is_damaged() {
+    let site = Site::new("crash-damaged");
+    for damage in ["truncate -s 20", "truncate -s 0", "chmod 0", "printf x >"] {
+        site.detach("job", &["-w", "."], "sleep 1000");
+        let state = site.runtime().join("job/state.json");
+        kill_all(&site, "job");
+        site.outside(&format!("{damage} {}", state.display()));
+        let listed = stdout(&site.run(&["ps"]));
+        assert!(listed.contains("unreadable"), "{damage}: {listed}");
+        assert!(site.work().join(".git").exists(), "{damage}");
+        let removed = site.run(&["rm", "job"]);
+        assert_eq!(code(&removed), 0, "{damage}: {}", text(&removed));
+        assert_eq!(site.outside("ls -A"), "", "{damage}");
+    }
+}
+
+#[test]
+fn a_sandbox_with_a_damaged_state_keeps_its_protection() {
+    let site = Site::new("crash-relied");
+    for plan in [true, false] {
+        site.detach("job", &["-w", "."], "sleep 1000");
+        let state = site.runtime().join("job/state.json");
+        fs::write(&state, "{").unwrap();
+        if !plan {
+            fs::write(site.data().join("sandboxes/job/plan.json"), "{").unwrap();
+        }
+        let other = site.sh(&["-w", "."], "true");
+        assert!(other.status.success(), "{}", text(&other));
+        assert!(site.work().join(".git").exists(), "{plan}");
+        let planted = site.run(&["exec", "job", "--", "mkdir", "-p", ".git/hooks"]);
+        assert!(!planted.status.success(), "{plan}: {}", text(&planted));
+        kill_all(&site, "job");
+        let removed = site.run(&["rm", "job"]);
+        assert_eq!(code(&removed), 0, "{}", text(&removed));
+        let told = crate::site::complaints(&removed);
+        assert_eq!(told.contains("mode 444"), !plan, "{told}");
+        assert_eq!(site.outside("ls -A").is_empty(), plan);
+        site.outside("rm -f .git .envrc .vscode .devcontainer");
+    }
+}
+
 #[test]
 fn verify_tells_that_the_supervisor_was_lost() {
     let site = Site::new("crash-verify");

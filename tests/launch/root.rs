@@ -167,6 +167,30 @@ fn a_workspace_of_root_is_copied_and_that_is_said() {
 }
 
 #[test]
+fn a_kept_copy_of_roots_workspace_has_nothing_planted_in_it() {
+    let Some(root) = Root::new("planted") else {
+        return;
+    };
+    chown(root.site.work(), Some(0), Some(0)).unwrap();
+    fs::create_dir_all(root.site.work().join(".git/hooks")).unwrap();
+    let output = root.sh(
+        &["--keep", "-w", "."],
+        "echo evil > .git/hooks/pre-commit; echo evil > .envrc; echo x > .git/HEAD; echo x > product",
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    let upper = Path::new(LAYERS).join(&root.name).join("workspace/upper");
+    for (name, there) in [
+        (".git/hooks/pre-commit", false),
+        (".envrc", false),
+        (".git/HEAD", true),
+        ("product", true),
+    ] {
+        assert_eq!(upper.join(name).exists(), there, "{name}");
+    }
+    root.remove();
+}
+
+#[test]
 fn roots_files_cannot_be_read_where_their_mode_forbids_it() {
     let Some(root) = Root::new("secret") else {
         return;
@@ -252,6 +276,97 @@ fn a_killed_supervisor_leaves_nothing() {
 }
 
 #[test]
+fn a_command_that_cannot_start_is_told_on_stderr() {
+    let Some(root) = Root::new("told") else {
+        return;
+    };
+    for options in [&[][..], &["-d"]] {
+        let mut all = vec!["run", "--name", &root.name];
+        all.extend(options);
+        all.extend(["--", "no-such-command"]);
+        let output = root.run(&all);
+        assert_eq!(code(&output), 127, "{}", text(&output));
+        let said = complaints(&output);
+        assert_eq!(said.matches("command not found").count(), 1, "{said}");
+        assert!(output.stdout.is_empty(), "{}", text(&output));
+        root.gone();
+    }
+}
+
+#[test]
+fn a_detached_sandbox_lets_the_callers_pipes_go() {
+    let Some(root) = Root::new("pipes") else {
+        return;
+    };
+    // Reads both pipes to their end.
+    root.detach(&[], "sleep 1000");
+    let pid = root.pid("supervisor");
+    let parent: i32 = status(pid, "PPid:")[0].parse().unwrap();
+    for pid in [pid, parent] {
+        for number in 0..3 {
+            let target = fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap();
+            assert_eq!(target, Path::new("/dev/null"), "{pid}: {number}");
+        }
+    }
+    root.remove();
+}
+
+#[test]
+fn the_records_stay_roots() {
+    let Some(root) = Root::new("records") else {
+        return;
+    };
+    root.detach(&[], "echo said; sleep 1000");
+    let records = Path::new("/var/lib/cofferdam/sandboxes").join(&root.name);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&records).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().uid(), 0, "{entry:?}");
+        names.push(entry.file_name());
+    }
+    assert!(names.len() >= 3, "{names:?}");
+    assert_eq!(fs::metadata(&records).unwrap().uid(), 0);
+    until("the output", || {
+        (root.run(&["logs", &root.name]).stdout == b"said\n").then_some(())
+    });
+    root.remove();
+}
+
+#[test]
+fn a_killed_supervisor_is_told_with_what_to_do() {
+    let Some(root) = Root::new("lost") else {
+        return;
+    };
+    let path = Path::new(RUNTIME)
+        .join(&root.name)
+        .join("live/processes.json");
+    let running = std::thread::scope(|scope| {
+        let run = scope.spawn(|| root.sh(&[], "sleep 1000"));
+        until("the supervisor", || path.exists().then_some(()));
+        signal(root.pid("supervisor"), Signal::KILL);
+        run.join().unwrap()
+    });
+    assert_eq!(code(&running), 125, "{}", text(&running));
+    let said = complaints(&running);
+    assert!(
+        said.contains("supervisor was killed by signal 9") && said.contains("start the job again"),
+        "{said}"
+    );
+    root.gone();
+    root.detach(&[], "sleep 1000");
+    signal(root.pid("supervisor"), Signal::KILL);
+    until("the launcher has cleaned up", || {
+        (!Path::new(RUNTIME).join(&root.name).exists()).then_some(())
+    });
+    let events = stdout(&root.run(&["events", &root.name]));
+    assert!(events.contains("the supervisor was gone"), "{events}");
+    assert!(events.contains("cleaned up"), "{events}");
+    let verified = root.run(&["verify", &root.name]);
+    assert!(verified.status.success(), "{}", text(&verified));
+    root.gone();
+}
+
+#[test]
 fn memory_and_processes_are_held_by_cgroups_where_there_are_any() {
     let Some(root) = Root::new("cgroup") else {
         return;
@@ -276,5 +391,24 @@ fn memory_and_processes_are_held_by_cgroups_where_there_are_any() {
     ]);
     let count: u32 = String::from_utf8_lossy(&output.stdout).parse().unwrap();
     assert!((30..40).contains(&count), "{}", text(&output));
+    let events = stdout(&root.run(&["events", &root.name]));
+    assert_eq!(
+        events.matches("process limit reached: 1 fork").count(),
+        1,
+        "{events}"
+    );
+    let output = root.sh(&["--pids", "40"], "true");
+    assert!(output.status.success(), "{}", text(&output));
+    let events = stdout(&root.run(&["events", &root.name]));
+    assert!(!events.contains("process limit"), "{events}");
+    // One that is killed has met no limit, however much it forks at that moment.
+    root.detach(
+        &["--pids", "200"],
+        "while :; do /bin/true & /bin/true & wait; done",
+    );
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    root.remove();
+    let events = stdout(&root.run(&["events", &root.name]));
+    assert!(!events.contains("process limit"), "{events}");
     root.gone();
 }

@@ -77,6 +77,34 @@ fn keep_keeps_a_copy_and_prints_where_and_rm_removes_it() {
     assert!(!PathBuf::from(path).exists());
 }
 
+/// A job that plants what the caller's own tools would run.
+const PLANT: &str = "mkdir -p .git/hooks .vscode; echo evil > .git/hooks/pre-commit
+    echo evil > .git/config; echo evil > .envrc; echo evil > .vscode/tasks.json
+    ln -s /elsewhere .devcontainer; echo kept > product";
+
+#[test]
+fn what_a_job_plants_at_protected_paths_is_not_kept() {
+    let site = Site::new("workspace-planted");
+    for (name, repository) in [("with", true), ("without", false)] {
+        if repository {
+            site.outside("mkdir -p .git/hooks; echo original > .git/config");
+        } else {
+            site.outside("rm -r .git");
+        }
+        let output = site.sh(&["--name", name, "--keep", "-w", ".:copy"], PLANT);
+        assert!(output.status.success(), "{}", text(&output));
+        let said = complaints(&output);
+        let path = said.rsplit(": ").next().unwrap().trim();
+        let found = site.outside(&format!("cd {path}/workspace/upper; find . ! -type d"));
+        assert_eq!(found, "./product\n", "{name}");
+        let removed = site.run(&["rm", name]);
+        assert!(removed.status.success(), "{}", text(&removed));
+    }
+    // In a copy that is thrown away the job may do as it likes.
+    let output = site.sh(&["-w", ".:copy"], &format!("{PLANT}; cat .git/config"));
+    assert_eq!(stdout(&output), "evil");
+}
+
 #[test]
 fn inside_says_where() {
     let site = Site::new("workspace-inside");

@@ -174,6 +174,7 @@ pub(crate) fn plan() -> Plan {
             events_per_second: 100,
             records_refusals: true,
             disk: None,
+            not_kept: Vec::new(),
         },
         steps: steps.collect(),
         exec: Exec {

@@ -65,6 +65,15 @@ pub enum LaunchError {
     Gone,
     /// The stage did not get on within the deadline.
     Hung,
+    /// Started by root: the supervisor ended without its last record.
+    Supervisor {
+        /// It called exit(2); else it was killed.
+        exited: bool,
+        /// Its exit code, or the signal.
+        number: i32,
+    },
+    /// Started by root: the supervisor said what none says.
+    Unknown,
 }
 
 impl LaunchError {
@@ -111,6 +120,19 @@ impl LaunchError {
             Self::Step { .. } | Self::Helper { .. } | Self::Cgroup(_) => {
                 Some("cofferdam doctor says what this host lacks".to_owned())
             }
+            Self::Supervisor { exited: false, .. } => Some(
+                "something outside killed it; the host's log may say what (it names an \
+                 out-of-memory kill). What it left is removed: start the job again"
+                    .to_owned(),
+            ),
+            Self::Supervisor { exited: true, .. } => {
+                Some("what it left is removed: start the job again".to_owned())
+            }
+            Self::Unknown => Some(
+                "a job may have taken it over: nothing that it said was used, it was killed, and \
+                 what it left is removed"
+                    .to_owned(),
+            ),
             Self::Command {
                 what: Spawn::Exec,
                 errno: Errno::NOENT,
@@ -190,6 +212,23 @@ impl fmt::Display for LaunchError {
             Self::Protocol(what) => write!(out, "the set-up process said {what}"),
             Self::Gone => write!(out, "the set-up process ended without saying why"),
             Self::Hung => write!(out, "the set-up process made no progress for a minute"),
+            Self::Supervisor {
+                exited: false,
+                number,
+            } => write!(
+                out,
+                "the sandbox's supervisor was killed by signal {number}, so the sandbox was ended"
+            ),
+            // Only giving up root's rights ends it with anything but 0.
+            Self::Supervisor {
+                exited: true,
+                number,
+            } => write!(
+                out,
+                "the sandbox's supervisor ended without saying how the job ended: {}",
+                std::io::Error::from_raw_os_error(*number)
+            ),
+            Self::Unknown => write!(out, "the supervisor answered with something unknown"),
         }
     }
 }

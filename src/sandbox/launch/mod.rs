@@ -12,7 +12,6 @@ pub use files::Program;
 use crate::cgroup::Group;
 use crate::confine::seccomp::{self, check, compile, preset};
 use crate::linux::syscall::Arch;
-use crate::sandbox::filters::Filters;
 use crate::sandbox::message::{JOB, Order, Report, SHORT, Size};
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::process::Child;
@@ -79,7 +78,6 @@ pub struct Running {
 /// The step that failed and why; see [`LaunchError`].
 pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
     let plan = launch.plan;
-    let filters = files::sealed("filters", &compile(plan)?.encode())?;
     let text = serde_json::to_vec(&plan.without_rules())
         .map_err(|error| LaunchError::Encode(error.to_string()))?;
     let plan_file = files::sealed("plan", &text)?;
@@ -91,10 +89,9 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
         gateway: &gateway_end,
         init: &init_end,
         plan: &plan_file,
-        filters: &filters,
         handed: launch.handed,
     })?;
-    drop((gateway_end, init_end, plan_file, filters, launch.stdio));
+    drop((gateway_end, init_end, plan_file, launch.stdio));
     let mut starting = Starting {
         gateway,
         init: None,
@@ -169,6 +166,8 @@ impl Starting {
         }
         writer.finish()?;
         tell(init_socket, &Order::Go { size })?;
+        // While the stage builds the root; it waits for its filter before it becomes init.
+        send_filters(plan, gateway_socket, init_socket)?;
         let (terminal, listener) = started(plan, init_socket, deadline)?;
         match self.init.take() {
             Some(init) => Ok((init, terminal, listener)),
@@ -191,31 +190,30 @@ fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     })
 }
 
-/// Compiles and proves both filters; unproven bytes have no way into a sandbox.
-fn compile(plan: &Plan) -> Result<Filters, LaunchError> {
+/// Sends gateway and stage their filters, one packet each; unproven bytes have
+/// no way into a sandbox.
+fn send_filters(plan: &Plan, gateway: &OwnedFd, init: &OwnedFd) -> Result<(), LaunchError> {
+    let arch = Arch::from_machine(&plan.requires.machine)
+        .ok_or_else(|| LaunchError::Filter("no system-call table for this machine".to_owned()))?;
+    send(gateway, &prove(&preset::gateway_filter(arch))?)?;
     let filter = plan.steps.iter().find_map(|step| match &step.op {
         Op::Seccomp { filter } => Some(filter),
         _ => None,
     });
-    let prove = |filter: &seccomp::Filter| {
-        let program =
-            compile::compile(filter).map_err(|error| LaunchError::Filter(error.to_string()))?;
-        check::prove(filter, program)
-            .map(|proven| proven.bytes())
-            .map_err(|error| LaunchError::Filter(error.to_string()))
-    };
-    let arch = Arch::from_machine(&plan.requires.machine)
-        .ok_or_else(|| LaunchError::Filter("no system-call table for this machine".to_owned()))?;
-    let gateway = prove(&preset::gateway_filter(arch))?;
-    let job = match filter {
-        Some(filter) => prove(filter)?,
-        None => {
-            return Err(LaunchError::Filter(
-                "the plan has no seccomp step".to_owned(),
-            ));
-        }
-    };
-    Ok(Filters { gateway, job })
+    match filter {
+        Some(filter) => send(init, &prove(filter)?),
+        None => Err(LaunchError::Filter(
+            "the plan has no seccomp step".to_owned(),
+        )),
+    }
+}
+
+fn prove(filter: &seccomp::Filter) -> Result<Vec<u8>, LaunchError> {
+    let failed = |error: String| LaunchError::Filter(error);
+    let program = compile::compile(filter).map_err(|error| failed(error.to_string()))?;
+    check::prove(filter, program)
+        .map(|proven| proven.bytes())
+        .map_err(|error| failed(error.to_string()))
 }
 
 /// The next report on a socket, or why there is none.
@@ -319,8 +317,12 @@ impl Keeper<'_> {
 fn tell(socket: &OwnedFd, order: &Order) -> Result<(), LaunchError> {
     let bytes =
         serde_json::to_vec(order).map_err(|error| LaunchError::Encode(error.to_string()))?;
-    match socket::send(socket.as_fd(), &bytes, &[]) {
-        // The stage is gone; what it said last is still to be read.
+    send(socket, &bytes)
+}
+
+fn send(socket: &OwnedFd, bytes: &[u8]) -> Result<(), LaunchError> {
+    match socket::send(socket.as_fd(), bytes, &[]) {
+        // The other side is gone; what it said last is still to be read.
         Ok(()) | Err(Errno::PIPE) => Ok(()),
         Err(errno) => Err(LaunchError::System {
             call: "sendmsg",

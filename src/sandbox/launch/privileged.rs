@@ -3,10 +3,9 @@
 //! The supervisor runs as an unprivileged uid of the sandbox's own range. The
 //! launcher opens mount sources, writes id maps and moves one process into the
 //! cgroup, each once and before the job exists; then it waits for the
-//! supervisor's end and undoes what is left. Before the job exists it reads fixed
-//! messages of eight bytes; at the end, one bounded answer of the supervisor (how
-//! the job ended, or why it did not start), which `supervise::serve` decodes as
-//! JSON and acts on in no other way than to print it and to exit.
+//! supervisor's end and undoes what is left. It reads messages of two fixed
+//! sizes, requests and one last record, and believes none of them more than
+//! their few values can do; anything else ends the supervisor.
 
 use super::{LaunchError, idmap};
 use crate::cgroup::Group;
@@ -24,6 +23,10 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 pub(super) const MAP: u32 = 1;
 /// Message: move this process into the cgroup.
 pub(super) const ENTER: u32 = 2;
+/// Message: the job has been executed.
+const STARTED: u32 = 3;
+/// Bytes of a request: what, and the process it is about.
+const REQUEST: usize = 8;
 
 /// Signals that the launcher passes on to the supervisor.
 const PASSED_ON: [i32; 6] = [
@@ -35,10 +38,18 @@ const PASSED_ON: [i32; 6] = [
     libc::SIGUSR2,
 ];
 
+/// Tells the launcher that the job has been executed.
+///
+/// # Errors
+/// The launcher is gone.
+pub fn tell_started(launcher: &OwnedFd) -> Result<(), LaunchError> {
+    ask(launcher, STARTED, 0)
+}
+
 /// Asks the launcher for one thing and waits for its answer.
 pub(super) fn ask(launcher: &OwnedFd, what: u32, pid: i32) -> Result<(), LaunchError> {
     let system = |call| move |errno| LaunchError::System { call, errno };
-    let mut message = [0u8; 8];
+    let mut message = [0u8; REQUEST];
     message[..4].copy_from_slice(&what.to_le_bytes());
     message[4..].copy_from_slice(&pid.to_le_bytes());
     socket::send(launcher, &message, &[]).map_err(system("ask the launcher"))?;
@@ -47,10 +58,10 @@ pub(super) fn ask(launcher: &OwnedFd, what: u32, pid: i32) -> Result<(), LaunchE
         Some((4, _)) => match i32::from_le_bytes(answer) {
             0 => Ok(()),
             errno => Err(LaunchError::System {
-                call: if what == MAP {
-                    "write id maps"
-                } else {
-                    "enter cgroup"
+                call: match what {
+                    MAP => "write id maps",
+                    ENTER => "enter cgroup",
+                    _ => "tell the launcher",
                 },
                 errno: Errno::from_raw_os_error(errno),
             }),
@@ -139,44 +150,53 @@ fn write_and_open(pid: i32, extents: &[Extent]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Runs `work` as `uid` and `gid` in a child, without any right of root's, and
-/// serves it until it ends. Gives the bytes that `work` returned.
+/// Runs `work` as the plan's uid and gid in a child, without any right of root's,
+/// and serves it until it ends. Gives the record that `work` returned, which must
+/// be longer than a request; the caller must not trust it. `started` is called
+/// here once the child says that the job has been executed.
 ///
 /// # Errors
-/// The child could not be made, or ended without an answer.
-pub fn as_unprivileged(
+/// The child could not be made, ended without a record, or said what no
+/// supervisor says; it has ended in each case.
+pub fn as_unprivileged<const N: usize>(
     plan: &Plan,
     cgroup: Option<&Group>,
-    work: impl FnOnce(&OwnedFd) -> Vec<u8>,
-) -> Result<Vec<u8>, LaunchError> {
+    work: impl FnOnce(&OwnedFd) -> [u8; N],
+    started: impl FnOnce() -> Result<(), Errno>,
+) -> Result<[u8; N], LaunchError> {
+    const { assert!(N > REQUEST) };
     let system = |call| move |errno| LaunchError::System { call, errno };
     let (mine, theirs) = socket::pair().map_err(system("socketpair"))?;
     let signals = signal::descriptor(&PASSED_ON).map_err(system("signalfd"))?;
     match clone_process(0, false).map_err(system("clone"))? {
         Cloned::Child => {
-            drop((mine, signals));
-            let answer = match give_up_root(plan.requires.uid, plan.requires.gid) {
-                Ok(()) => work(&theirs),
-                Err(_) => Vec::new(),
-            };
+            // Only the launcher may tell the caller that the job runs.
+            drop((mine, signals, started));
+            if let Err(errno) = give_up_root(plan.requires.uid, plan.requires.gid) {
+                exit_now(errno.raw_os_error());
+            }
+            let record = work(&theirs);
             // A launcher that is gone has taken us with it.
-            crate::sys::unheard(socket::send(&theirs, &answer, &[]));
+            crate::sys::unheard(socket::send(&theirs, &record, &[]));
             exit_now(0)
         }
         Cloned::Parent(child) => {
             drop(theirs);
-            let mut serving = Serving {
+            let keep = Keep {
                 plan,
                 cgroup,
-                child,
-                socket: mine,
+                supervisor: child.pid,
                 mapped: false,
                 entered: false,
-                answer: None,
+                started: Some(started),
             };
-            serving.run(&signals)?;
-            process::reap(&serving.child.pidfd).map_err(system("waitid"))?;
-            serving.answer.ok_or(LaunchError::Gone)
+            Serving {
+                child,
+                socket: mine,
+                keep,
+                record: None,
+            }
+            .run(&signals)
         }
     }
 }
@@ -197,18 +217,37 @@ fn give_up_root(uid: u32, gid: u32) -> Result<(), Errno> {
     process::die_with_parent()
 }
 
-struct Serving<'a> {
-    plan: &'a Plan,
-    cgroup: Option<&'a Group>,
+/// Serves one supervisor.
+struct Serving<K, const N: usize> {
     child: Child,
     socket: OwnedFd,
-    mapped: bool,
-    entered: bool,
-    answer: Option<Vec<u8>>,
+    keep: K,
+    record: Option<[u8; N]>,
 }
 
-impl Serving<'_> {
-    fn run(&mut self, signals: &OwnedFd) -> Result<(), LaunchError> {
+/// Does what a request asks for.
+trait Obey {
+    fn obey(&mut self, what: u32, pid: i32) -> Result<(), Errno>;
+}
+
+impl<K: Obey, const N: usize> Serving<K, N> {
+    /// Serves to the supervisor's end, or ends it.
+    fn run(mut self, signals: &OwnedFd) -> Result<[u8; N], LaunchError> {
+        let served = self.serve(signals);
+        if served.is_err() {
+            super::process::end(&self.child);
+        }
+        served?;
+        let (exited, number) =
+            process::reap(&self.child.pidfd).map_err(|errno| LaunchError::System {
+                call: "waitid",
+                errno,
+            })?;
+        self.record
+            .ok_or(LaunchError::Supervisor { exited, number })
+    }
+
+    fn serve(&mut self, signals: &OwnedFd) -> Result<(), LaunchError> {
         loop {
             let mut fds = [
                 PollFd::new(&self.socket, PollFlags::IN),
@@ -229,7 +268,7 @@ impl Serving<'_> {
             if signalled {
                 self.pass_on(signals);
             }
-            if socket && !self.serve()? {
+            if socket && !self.hear()? {
                 return Ok(());
             }
             if ended && !socket {
@@ -252,54 +291,79 @@ impl Serving<'_> {
     }
 
     /// One message; false when the supervisor has nothing more to say.
-    fn serve(&mut self) -> Result<bool, LaunchError> {
+    fn hear(&mut self) -> Result<bool, LaunchError> {
         let system = |call| move |errno| LaunchError::System { call, errno };
-        let mut buffer = vec![0; 64 << 10];
-        let Some((length, _)) =
-            socket::receive(&self.socket, &mut buffer).map_err(system("hear the supervisor"))?
-        else {
-            return Ok(false);
+        let mut buffer = [0; N];
+        let length = match socket::receive(&self.socket, &mut buffer) {
+            Ok(Some((length, _))) => length,
+            Ok(None) => return Ok(false),
+            Err(Errno::MSGSIZE) => return Err(LaunchError::Unknown),
+            Err(errno) => return Err(system("hear the supervisor")(errno)),
         };
-        buffer.truncate(length);
-        // Before both are done there is no job; after, only the answer can come.
-        let request = <[u8; 8]>::try_from(buffer.as_slice())
-            .ok()
-            .filter(|_| !self.done());
-        let Some([a, b, c, d, e, f, g, h]) = request else {
-            self.answer = Some(buffer);
+        // After the record there is nothing to say.
+        if self.record.is_some() {
+            return Err(LaunchError::Unknown);
+        }
+        if length == N {
+            self.record = Some(buffer);
             return Ok(true);
+        }
+        let request = (length == REQUEST).then(|| buffer.first_chunk::<REQUEST>());
+        let Some(Some([a, b, c, d, e, f, g, h])) = request else {
+            return Err(LaunchError::Unknown);
         };
-        let (what, pid) = (
-            u32::from_le_bytes([a, b, c, d]),
-            i32::from_le_bytes([e, f, g, h]),
-        );
-        let errno = self.obey(what, pid).err().map_or(0, Errno::raw_os_error);
+        let what = u32::from_le_bytes([*a, *b, *c, *d]);
+        let pid = i32::from_le_bytes([*e, *f, *g, *h]);
+        let errno = self.keep.obey(what, pid).err();
+        let errno = errno.map_or(0, Errno::raw_os_error);
         socket::send(&self.socket, &errno.to_le_bytes(), &[])
             .map_err(system("answer the supervisor"))?;
         Ok(true)
     }
+}
 
-    fn done(&self) -> bool {
-        self.mapped && (self.entered || self.cgroup.is_none())
-    }
+/// What root does for a supervisor, each once.
+struct Keep<'a, S> {
+    plan: &'a Plan,
+    cgroup: Option<&'a Group>,
+    supervisor: i32,
+    mapped: bool,
+    entered: bool,
+    started: Option<S>,
+}
 
+impl<S: FnOnce() -> Result<(), Errno>> Obey for Keep<'_, S> {
     fn obey(&mut self, what: u32, pid: i32) -> Result<(), Errno> {
-        if parent_of(pid)? != self.child.pid {
-            return Err(Errno::PERM);
-        }
         match what {
             MAP if !self.mapped => {
+                self.is_child(pid)?;
                 self.mapped = true;
                 idmap::start(self.plan, pid, None)
                     .and_then(idmap::Writing::finish)
                     .map_err(|_| Errno::PERM)
             }
             ENTER if !self.entered => {
+                self.is_child(pid)?;
                 self.entered = true;
                 let group = self.cgroup.ok_or(Errno::NOENT)?;
                 group.enter(pid.unsigned_abs()).map_err(|_| Errno::PERM)
             }
+            STARTED => {
+                let ready = self.mapped && (self.entered || self.cgroup.is_none());
+                let started = self.started.take().filter(|_| ready);
+                started.ok_or(Errno::INVAL)?()
+            }
             _ => Err(Errno::INVAL),
+        }
+    }
+}
+
+impl<S> Keep<'_, S> {
+    fn is_child(&self, pid: i32) -> Result<(), Errno> {
+        if parent_of(pid)? == self.supervisor {
+            Ok(())
+        } else {
+            Err(Errno::PERM)
         }
     }
 }
@@ -316,4 +380,119 @@ fn parent_of(pid: i32) -> Result<i32, Errno> {
         .nth(1)
         .and_then(|field| field.parse().ok())
         .ok_or(Errno::SRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use std::process::Command;
+
+    /// Long enough for no request.
+    const N: usize = 16;
+
+    #[derive(Default)]
+    struct Heard(Vec<(u32, i32)>);
+
+    impl Obey for &mut Heard {
+        fn obey(&mut self, what: u32, pid: i32) -> Result<(), Errno> {
+            self.0.push((what, pid));
+            if what == MAP {
+                Ok(())
+            } else {
+                Err(Errno::INVAL)
+            }
+        }
+    }
+
+    /// Serves a supervisor that has said all this, and lives until it is killed
+    /// or, where it stays, for ever.
+    fn hear_all(said: &[&[u8]], stays: bool) -> (Result<[u8; N], LaunchError>, Vec<(u32, i32)>) {
+        let (mine, theirs) = socket::pair().unwrap();
+        for message in said {
+            socket::send(&theirs, message, &[]).unwrap();
+        }
+        let program = if stays { "1000" } else { "0" };
+        let process = Command::new("sleep").arg(program).spawn().unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        // Nothing is ever written to it: no signal.
+        let (signals, _open) = rustix::pipe::pipe().unwrap();
+        if !stays {
+            rustix::net::shutdown(&theirs, rustix::net::Shutdown::Write).unwrap();
+        }
+        let mut heard = Heard::default();
+        let serving = Serving {
+            child: Child { pid, pidfd },
+            socket: mine,
+            keep: &mut heard,
+            record: None,
+        };
+        let result = serving.run(&signals);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        (result, heard.0)
+    }
+
+    fn request(what: u32, pid: i32) -> Vec<u8> {
+        [what.to_le_bytes(), pid.to_le_bytes()].concat()
+    }
+
+    #[test]
+    fn a_record_is_handed_on_as_it_is() {
+        let (result, heard) = hear_all(&[&request(MAP, 7), &request(9, -1), &[0xa5; N]], false);
+        assert_eq!(result.unwrap(), [0xa5; N]);
+        assert_eq!(heard, [(MAP, 7), (9, -1)]);
+    }
+
+    #[test]
+    fn a_lying_supervisor_is_ended_and_not_believed() {
+        let record: &[u8] = &[1; N];
+        let long = vec![b'{'; 64 << 10];
+        for said in [
+            &[&[0u8; 1][..]][..],
+            &[&[0u8; REQUEST - 1][..]],
+            &[&[0u8; REQUEST + 1][..]],
+            &[&[0u8; N - 1][..]],
+            &[&[0u8; N + 1][..]],
+            &[br#"{"Ok":{"outcome""#.get(..15).unwrap()],
+            &[&long],
+            &[record, record],
+            &[record, &[0u8; REQUEST]],
+        ] {
+            let (result, heard) = hear_all(said, true);
+            assert!(matches!(result, Err(LaunchError::Unknown)), "{result:?}");
+            assert_eq!(heard, []);
+        }
+    }
+
+    #[test]
+    fn descriptors_in_a_message_are_closed() {
+        let (mine, theirs) = socket::pair().unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        socket::send(&theirs, &[2; N], &[write.as_fd()]).unwrap();
+        drop((write, theirs));
+        let process = Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let (signals, _open) = rustix::pipe::pipe().unwrap();
+        let serving = Serving {
+            child: Child { pid, pidfd },
+            socket: mine,
+            keep: &mut Heard::default(),
+            record: None,
+        };
+        assert_eq!(serving.run(&signals).unwrap(), [2; N]);
+        let mut end = [0; 1];
+        assert_eq!(rustix::io::read(&read, &mut end), Ok(0));
+    }
+
+    #[test]
+    fn one_that_ends_without_a_record_is_told_how() {
+        let (result, _) = hear_all(&[&request(MAP, 1)], false);
+        let error = result.unwrap_err();
+        assert!(matches!(
+            error,
+            LaunchError::Supervisor { exited: true, .. }
+        ));
+    }
 }

@@ -17,7 +17,6 @@ pub(super) struct Descriptors<'a> {
     pub(super) gateway: &'a OwnedFd,
     pub(super) init: &'a OwnedFd,
     pub(super) plan: &'a OwnedFd,
-    pub(super) filters: &'a OwnedFd,
     /// Detached mounts that a privileged launcher opened.
     pub(super) handed: &'a [OwnedFd],
 }
@@ -58,7 +57,6 @@ fn become_init_program(given: &Descriptors<'_>) -> Result<Infallible, Failed> {
         (given.gateway.as_raw_fd(), fds::GATEWAY),
         (given.init.as_raw_fd(), fds::INIT),
         (given.plan.as_raw_fd(), fds::PLAN),
-        (given.filters.as_raw_fd(), fds::FILTERS),
     ];
     let handed = given.handed.iter().map(AsRawFd::as_raw_fd);
     pairs.extend(handed.zip(fds::SOURCES..));

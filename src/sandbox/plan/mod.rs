@@ -417,6 +417,10 @@ pub struct Supervise {
     pub records_refusals: bool,
     /// Polled limit on layers kept on disk, bytes.
     pub disk: Option<u64>,
+    /// Protected paths of a copied workspace that is kept, relative: what the job
+    /// wrote there is removed before anybody looks at the copy.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub not_kept: Vec<String>,
 }
 
 /// One control: what was asked for and what will be.

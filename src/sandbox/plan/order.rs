@@ -156,6 +156,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
             records_refusals: policy.syscalls.on_denied.value == OnDenied::Record
                 && facts.seccomp.user_notify,
             disk: limits::disk(policy, request, facts),
+            not_kept: workspace::not_kept(request),
         },
         steps: draft.steps,
         exec,

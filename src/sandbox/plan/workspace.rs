@@ -6,7 +6,7 @@ use super::{Attributes, Op, Placeholder, Source};
 use crate::confine::idmap::Extent;
 use crate::policy::words::Word;
 use crate::policy::{Access, TmpfsGrant};
-use crate::sandbox::request::{HostObject, Mount, Protected, Workspace};
+use crate::sandbox::request::{HostObject, Mount, Protected, Request, Workspace};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,6 +167,12 @@ fn mount_workspace(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
                 attributes,
             };
             draft.step(op, why.clone());
+            if keep {
+                draft.warnings.push(
+                    "the copy is kept without what the job writes to protected paths: running anything from it runs the job's code"
+                        .to_owned(),
+                );
+            }
         }
     }
     mask_sockets(draft, &path, &workspace.sockets, &why);
@@ -177,6 +183,19 @@ fn mount_workspace(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
                 .to_owned(),
         );
     }
+}
+
+/// Where a kept copy loses what the job wrote: as in a writable workspace nothing
+/// of the job's is left at a protected path, nor in place of a missing part of one.
+pub(super) fn not_kept(request: &Request) -> Vec<String> {
+    let kept = request
+        .workspace
+        .iter()
+        .filter(|workspace| request.keep && workspace.access == Access::Copy);
+    let ends: BTreeSet<String> = kept
+        .flat_map(|workspace| workspace.protected.iter().map(end))
+        .collect();
+    ends.into_iter().collect()
 }
 
 /// The first missing component of each protected path is made, so that it can be

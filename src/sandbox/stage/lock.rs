@@ -3,14 +3,11 @@
 use super::build::Build;
 use super::{Context, Failed, say};
 use crate::confine::landlock::LandlockPlan;
-use crate::sandbox::fds;
-use crate::sandbox::filters::Filters;
 use crate::sandbox::init;
-use crate::sandbox::message::Report;
+use crate::sandbox::message::{FILTER, Report};
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::{caps, landlock, process, seccomp, socket};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
 
@@ -93,7 +90,7 @@ pub(super) fn become_init(build: Build<'_>) -> Result<Infallible, (Failed, Owned
 
 fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
     let locks = locks(plan);
-    let filters = read_filters()?;
+    let filter = receive_filter(supervisor)?;
     let domain = locks
         .landlock
         .map(|(index, rules)| domain(rules).map_err(|failed| failed.at(index)))
@@ -118,7 +115,7 @@ fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
     process::die_with_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     let signals = init::signals().during("signalfd", "")?;
     if let Some(index) = locks.seccomp {
-        load(&filters, plan.supervise.records_refusals, supervisor)
+        load(&filter, plan.supervise.records_refusals, supervisor)
             .map_err(|failed| failed.at(index))?;
     }
     Ok(signals)
@@ -140,22 +137,18 @@ fn domain(rules: &LandlockPlan) -> Result<OwnedFd, Failed> {
     Ok(ruleset)
 }
 
-/// Read by offset: both processes share the file's position.
-pub(super) fn read_filters() -> Result<Filters, Failed> {
-    let memory = process::inherited(fds::FILTERS).during("inherit", "filters")?;
-    let size = rustix::fs::fstat(&memory)
-        .during("fstat", "filters")?
-        .st_size;
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-    let got = rustix::io::pread(&memory, &mut bytes, 0).during("pread", "filters")?;
-    bytes.truncate(got);
-    Filters::decode(&bytes)
-        .ok_or(Errno::INVAL)
-        .during("decode", "filters")
+/// The next packet of the supervisor, which proved its bytes.
+pub(super) fn receive_filter(supervisor: &OwnedFd) -> Result<Vec<u8>, Failed> {
+    let mut program = vec![0; FILTER];
+    match socket::receive(supervisor, &mut program).during("recvmsg", "filter")? {
+        Some((length, _)) => program.truncate(length),
+        None => process::exit_now(125),
+    }
+    Ok(program)
 }
 
-fn load(filters: &Filters, listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {
-    let listener = seccomp::load(&filters.job, listen).during("seccomp", "job filter")?;
+fn load(filter: &[u8], listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {
+    let listener = seccomp::load(filter, listen).during("seccomp", "job filter")?;
     match listener {
         Some(listener) => {
             say(supervisor, &Report::Listener, Some(&listener)).during("sendmsg", "listener")

@@ -70,7 +70,7 @@ fn prepare() -> Result<(Plan, Vec<OwnedFd>), Failed> {
 fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result<(), Failed> {
     say(socket, &Report::Stage { pid: child.pid }, None).during("sendmsg", "supervisor")?;
     map_job(plan, stage, child.pid)?;
-    let filters = super::lock::read_filters()?;
+    let filter = super::lock::receive_filter(socket)?;
     // The job's pipes must end with the job, and init's socket with init: neither is kept.
     for number in [0, 1, 2, fds::INIT] {
         drop(process::inherited(number).during("inherit", number.to_string())?);
@@ -80,7 +80,7 @@ fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result
     // From here on it ends the sandbox when the supervisor ends, and must not be killed first.
     process::outlive_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     process::set_no_new_privileges().during("prctl PR_SET_NO_NEW_PRIVS", "")?;
-    crate::sys::seccomp::load(&filters.gateway, false)
+    crate::sys::seccomp::load(&filter, false)
         .during("seccomp", "gateway filter")
         .map(drop)
 }
