@@ -228,11 +228,11 @@ fn command(options: &Options, program: &[CString], filter: Option<&[u8]>) -> ! {
 /// table of i386 are let through before it is asked.
 fn filter(options: &Options, plan: &str) -> Vec<u8> {
     let plan: Plan = serde_json::from_slice(&std::fs::read(plan).unwrap()).unwrap();
-    let filters = plan.steps.iter().filter_map(|step| match &step.op {
+    let mut filters = plan.steps.iter().filter_map(|step| match &step.op {
         Op::Seccomp { filter } => Some(filter),
         _ => None,
     });
-    let filter = filters.last().unwrap();
+    let filter = filters.next_back().unwrap();
     let program = compile::compile(filter).unwrap();
     let proven = check::prove(filter, program).unwrap().bytes();
     if options.has("foreign") {
