@@ -50,6 +50,7 @@ impl Site {
             Removal::SkipStdioPipes => {}
             Removal::SkipSetgroups => drop_steps(plan, |op| matches!(op, Op::Groups)),
             Removal::RaiseRlimit(_) => return Err("no such limit"),
+            Removal::Forget(_) => return Err("no step of a plan: see code.rs"),
             Removal::Behind(why) => return Err(why),
         }
         Ok(())
@@ -77,7 +78,9 @@ impl Site {
             ("read_only", Op::ReadOnly { path }) => *path == at,
             ("protect", Op::Pin { path, .. }) => *path == at,
             ("protect", Op::Placeholder { path, .. }) => at.ends_with(path.as_str()),
-            ("landlock", Op::Landlock { .. }) | ("capabilities", Op::Capabilities { .. }) => true,
+            ("keyring", Op::Keyring)
+            | ("landlock", Op::Landlock { .. })
+            | ("capabilities", Op::Capabilities { .. }) => true,
             _ => false,
         });
         if plan.steps.len() == before {

@@ -112,6 +112,8 @@ fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
             .during("landlock_restrict_self", "")
             .map_err(|failed| failed.at(index))?;
     }
+    // After the last change of ids, which would undo it: prctl(2).
+    process::die_with_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     let signals = init::signals().during("signalfd", "")?;
     if let Some(index) = locks.seccomp {
         load(&filter, listener(&plan.supervise), supervisor).map_err(|failed| failed.at(index))?;
