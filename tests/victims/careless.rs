@@ -219,7 +219,7 @@ fn command(options: &Options, program: &[CString], filter: Option<&[u8]>) -> ! {
     }
     if let Some(filter) = filter {
         process::set_no_new_privileges().unwrap();
-        seccomp::load(filter, false).unwrap();
+        seccomp::load(filter, None).unwrap();
     }
     become_program(program, &environment())
 }

@@ -405,17 +405,26 @@ mod tests {
         }
     }
 
+    type Served = Result<[u8; N], LaunchError>;
+
+    /// A process that the code under test waits for.
+    fn spawn(program: &str, argument: &str) -> (std::process::Child, Child) {
+        let process = Command::new(program).arg(argument).spawn().unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        (process, Child { pid, pidfd })
+    }
+
     /// Serves a supervisor that has said all this, and lives until it is killed
     /// or, where it stays, for ever.
-    fn hear_all(said: &[&[u8]], stays: bool) -> (Result<[u8; N], LaunchError>, Vec<(u32, i32)>) {
+    fn hear_all(said: &[&[u8]], stays: bool) -> (Served, Vec<(u32, i32)>) {
         let (mine, theirs) = socket::pair().unwrap();
         for message in said {
             socket::send(&theirs, message, &[]).unwrap();
         }
         let program = if stays { "1000" } else { "0" };
-        let process = Command::new("sleep").arg(program).spawn().unwrap();
-        let pid = i32::try_from(process.id()).unwrap();
-        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let (_process, child) = spawn("sleep", program);
+        let pid = child.pid;
         // Nothing is ever written to it: no signal.
         let (signals, _open) = rustix::pipe::pipe().unwrap();
         if !stays {
@@ -423,7 +432,7 @@ mod tests {
         }
         let mut heard = Heard::default();
         let serving = Serving {
-            child: Child { pid, pidfd },
+            child,
             socket: mine,
             keep: &mut heard,
             record: None,
@@ -471,12 +480,10 @@ mod tests {
         let (read, write) = rustix::pipe::pipe().unwrap();
         socket::send(&theirs, &[2; N], &[write.as_fd()]).unwrap();
         drop((write, theirs));
-        let process = Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(process.id()).unwrap();
-        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let (_process, child) = spawn("sleep", "0");
         let (signals, _open) = rustix::pipe::pipe().unwrap();
         let serving = Serving {
-            child: Child { pid, pidfd },
+            child,
             socket: mine,
             keep: &mut Heard::default(),
             record: None,
