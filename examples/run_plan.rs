@@ -14,7 +14,7 @@
 
 #![allow(clippy::print_stderr, reason = "its messages are for whoever measures")]
 
-use cofferdam::sandbox::launch::{Keeper, Launch, Program, launch};
+use cofferdam::sandbox::launch::{Keeper, Launch, LaunchError, Program, launch};
 use cofferdam::sandbox::message::{JOB, PACKET, Report};
 use cofferdam::sandbox::plan::Plan;
 use cofferdam::sys::socket;
@@ -45,17 +45,21 @@ fn run() -> Result<u8, Box<dyn Error>> {
         return Err("the policy records refusals; set on_denied = \"errno\"".into());
     }
     let program = Program::open(&beside("cofferdam-init")?)?;
-    let running = launch(Launch {
-        plan: &plan,
-        program: &program,
-        stdio: stdio(input)?,
-        cgroup: None,
-        keeper: Keeper::Own {
-            helpers: Some(HELPERS),
+    let running: Result<_, LaunchError> = launch(
+        Launch {
+            plan: &plan,
+            program: &program,
+            stdio: stdio(input)?,
+            cgroup: None,
+            keeper: Keeper::Own {
+                helpers: Some(HELPERS),
+            },
+            size: None,
+            handed: &[],
         },
-        size: None,
-        handed: &[],
-    })?;
+        || Ok(()),
+    );
+    let running = running?;
     outcome(&running.init_socket)
 }
 

@@ -19,7 +19,7 @@ use cofferdam::confine::seccomp::{Errno as Answered, Filter, Verdict, check, com
 use cofferdam::linux::syscall::{Arch, Syscall};
 use cofferdam::policy::{OnDenied, SyscallProfile, Syscalls};
 use cofferdam::source::origin::{Origin, Sourced};
-use cofferdam::sys::seccomp::{load, receive, refuse};
+use cofferdam::sys::seccomp::{Wait, load, receive, refuse};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
@@ -66,7 +66,7 @@ fn call(number: u32, args: [u64; 6]) -> i64 {
 fn under<T: Send>(program: &Proven, inside: impl FnOnce() -> T + Send) -> T {
     let confined = || {
         rustix::thread::set_no_new_privs(true).unwrap();
-        assert!(load(&program.bytes(), false).unwrap().is_none());
+        assert!(load(&program.bytes(), None).unwrap().is_none());
         inside()
     };
     std::thread::scope(|scope| scope.spawn(confined).join().unwrap())
@@ -137,8 +137,7 @@ fn an_i386_call_kills_the_process() {
     // SAFETY: the child only makes system calls until it ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        let loaded =
-            rustix::thread::set_no_new_privs(true).is_ok() && load(&program, false).is_ok();
+        let loaded = rustix::thread::set_no_new_privs(true).is_ok() && load(&program, None).is_ok();
         // SAFETY: getpid of i386 takes no arguments and changes rax alone.
         unsafe { std::arch::asm!("int 0x80", inout("rax") 20_u64 => _) };
         // SAFETY: ends the child without running the parent's exit handlers.
@@ -161,9 +160,13 @@ fn a_recorded_call_is_told_and_answered() {
     let args = [38, 5, 0, 0, 0, 0];
     let confined = move || {
         rustix::thread::set_no_new_privs(true).unwrap();
-        send.send(load(&program.bytes(), true).unwrap().unwrap())
-            .unwrap();
-        let second = load(&program.bytes(), true).unwrap_err();
+        send.send(
+            load(&program.bytes(), Some(Wait::Killable))
+                .unwrap()
+                .unwrap(),
+        )
+        .unwrap();
+        let second = load(&program.bytes(), Some(Wait::Killable)).unwrap_err();
         (call(Syscall::socket.number(here()).unwrap(), args), second)
     };
     let job = std::thread::spawn(confined);
@@ -185,7 +188,7 @@ fn a_recorded_call_is_told_and_answered() {
 #[test]
 fn a_program_that_is_no_program_is_not_loaded() {
     let refused = |bytes: &'static [u8]| {
-        std::thread::spawn(move || load(bytes, false).err())
+        std::thread::spawn(move || load(bytes, None).err())
             .join()
             .unwrap()
     };

@@ -480,13 +480,13 @@ fn flags_add_mounts_variables_and_tmpfs() {
         ("/src/data", "/data", Access::Rw)
     );
     assert_eq!(mount.origin.to_string(), "flag --mount");
-    let sizes: Vec<u64> = policy
+    let sizes: Vec<Option<u64>> = policy
         .filesystem
         .tmpfs
         .iter()
         .map(|tmpfs| tmpfs.size)
         .collect();
-    assert_eq!(sizes, [4096, policy.filesystem.tmp.value]);
+    assert_eq!(sizes, [Some(4096), None]);
 }
 
 #[test]

@@ -229,6 +229,11 @@ fn arranged(
     let mut command = outside.user();
     let script = match arrangement {
         Arrangement::InheritedDescriptor => r#"exec "$@" 9<"$1""#,
+        Arrangement::SessionKey => {
+            let careless = outside.directory.0.join("careless");
+            support::install(&support::built("examples/careless"), &careless);
+            r#"exec "${1%/*}/careless" caller "$@""#
+        }
         Arrangement::IgnoredSignal => r#"trap "" HUP; exec "$@""#,
         Arrangement::VanishedDirectory => {
             r#"mkdir vanished; cd vanished; rmdir ../vanished; exec "$@""#

@@ -20,7 +20,9 @@ use cofferdam::linux::capability::Capability;
 use cofferdam::policy::{Access, Policy};
 use cofferdam::posture::observation::{Class, Role};
 use cofferdam::posture::{Difference, differences, observe};
-use cofferdam::sandbox::launch::{Keeper, Launch, Program, Running, launch, privileged};
+use cofferdam::sandbox::launch::{
+    Keeper, Launch, LaunchError, Program, Running, launch, privileged,
+};
 use cofferdam::sandbox::plan::{Op, Plan, plan};
 use cofferdam::sandbox::request::{HostObject, Protected, Request, Workspace};
 use cofferdam::source::origin::Origin;
@@ -182,16 +184,19 @@ fn launched(
     stdio: impl Fn() -> OwnedFd,
 ) -> Running {
     let program = Program::open(&env!("CARGO_BIN_EXE_cofferdam-init").into()).unwrap();
-    launch(Launch {
-        plan,
-        program: &program,
-        stdio: [stdio(), stdio(), stdio()],
-        cgroup: None,
-        keeper,
-        size: None,
-        handed,
-    })
-    .unwrap()
+    let launched: Result<_, LaunchError> = launch(
+        Launch {
+            plan,
+            program: &program,
+            stdio: [stdio(), stdio(), stdio()],
+            cgroup: None,
+            keeper,
+            size: None,
+            handed,
+        },
+        || Ok(()),
+    );
+    launched.unwrap()
 }
 
 fn stop(running: Running) {
@@ -279,6 +284,7 @@ impl Sandbox {
         run(
             &PostureArgs {
                 name: self.plan.name.clone(),
+                all: !json,
                 json,
             },
             &target,

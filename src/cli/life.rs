@@ -215,8 +215,7 @@ fn remove(context: &Context, name: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Undoes what state or plan know of. One that was killed before it wrote any
-/// state has left nothing.
+/// Undoes what state or plan know of; one whose state is removed has nothing more.
 fn undo_known(context: &Context, held: &Held) -> Result<(), Problem> {
     match remains(&context.places, &held.home, &context.facts.cgroup) {
         Ok(state) => undo(&context.places, held, &state, None, context.helpers(), true)?,

@@ -3,6 +3,10 @@
 //! Each command returns what it prints and its exit code; printing is `main`'s.
 
 use crate::cli::policy_file::{Reading, load, warnings};
+use crate::confine::seccomp::diff::{Difference, freer};
+use crate::confine::seccomp::preset::{self, FilterContext};
+use crate::linux::syscall::Arch;
+use crate::policy::Policy;
 use crate::policy::diff::{self, Loosening, loosenings};
 use crate::policy::flags::FlagLayer;
 use crate::policy::presets::{DEFAULT, names, parse_preset};
@@ -68,7 +72,7 @@ pub enum PolicyCommand {
     },
     /// Print what the second policy allows that the first does not, most dangerous first.
     #[command(
-        after_help = "Examples:\n  cofferdam policy diff strict untrusted\n  cofferdam policy diff untrusted ./ci.toml --json"
+        after_help = "Examples:\n  cofferdam policy diff strict untrusted\n  cofferdam policy diff untrusted ./ci.toml --json\n  cofferdam policy diff --syscalls strict untrusted"
     )]
     Diff {
         /// The policy to start from.
@@ -77,6 +81,9 @@ pub enum PolicyCommand {
         /// The policy that may allow more.
         #[arg(value_name = "B")]
         after: String,
+        /// Compare the compiled system-call filters, call by call and argument by argument.
+        #[arg(long)]
+        syscalls: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -139,9 +146,12 @@ pub fn run(command: &PolicyCommand, reading: &Reading<'_>, colour: Colour) -> Ou
         PolicyCommand::Diff {
             before,
             after,
+            syscalls,
             json,
-        } => both(effective(before), effective(after))
-            .map(|(from, to)| diff(before, after, &loosenings(&from, &to), *json)),
+        } => both(effective(before), effective(after)).and_then(|(from, to)| match syscalls {
+            true => calls(before, after, &from, &to, *json),
+            false => Ok(diff(before, after, &loosenings(&from, &to), *json)),
+        }),
         PolicyCommand::Schema => Ok(Outcome::json(&json_schema::json_schema())),
     };
     outcome.unwrap_or_else(|diagnostics| Outcome::refused(&diagnostics, colour))
@@ -225,6 +235,61 @@ fn diff(before: &str, after: &str, found: &[Loosening], as_json: bool) -> Outcom
         )),
         found => Outcome::printed(diff::to_text(found)),
     }
+}
+
+/// What a filter depends on beside its policy: of both the same, and nothing taken away.
+fn situation() -> Result<FilterContext, Diagnostic> {
+    let machine = std::env::consts::ARCH;
+    let arch = Arch::from_machine(machine);
+    Ok(FilterContext {
+        arch: arch.ok_or_else(|| {
+            Diagnostic::error(format!("there is no system-call table for {machine}"))
+        })?,
+        writable_host_dir: false,
+        refuse_memfd: false,
+        refuse_affinity: false,
+        notify_available: true,
+    })
+}
+
+/// The filters of two policies, side by side.
+fn calls(
+    before: &str,
+    after: &str,
+    from: &Policy,
+    to: &Policy,
+    as_json: bool,
+) -> Result<Outcome, Vec<Diagnostic>> {
+    let context = situation().map_err(|mistake| vec![mistake])?;
+    let filter = |policy: &Policy| {
+        preset::filter(&policy.syscalls, &context).map_err(|unknown| {
+            let one =
+                |call: &preset::UnknownCall| Diagnostic::error(format!("{}: {call}", call.origin));
+            unknown.iter().map(one).collect::<Vec<_>>()
+        })
+    };
+    let (from, to) = both(filter(from), filter(to))?;
+    let found = freer(&to, &from);
+    if as_json {
+        let one = |difference: &Difference| {
+            json!({
+                "call": difference.call.name(),
+                "in_part": difference.in_part,
+                "example": difference.example.map(|word| format!("{word:#x}")),
+                "why": difference.why,
+            })
+        };
+        return Ok(Outcome::json(&found.iter().map(one).collect()));
+    }
+    if found.is_empty() {
+        return Ok(Outcome::printed(format!(
+            "`{}` allows no system call that `{}` does not\n",
+            one_line(after),
+            one_line(before)
+        )));
+    }
+    let line = |difference: &Difference| format!("{difference}\n");
+    Ok(Outcome::printed(found.iter().map(line).collect()))
 }
 
 #[cfg(test)]
@@ -311,6 +376,31 @@ mod tests {
         let strangers = policy("diff x y");
         assert_eq!(strangers.code, 125);
         assert_eq!(strangers.stderr.matches("error: unknown preset").count(), 2);
+    }
+
+    #[test]
+    fn diff_of_system_calls_is_of_what_the_filters_do() {
+        let back = policy("diff --syscalls untrusted strict").stdout;
+        assert_eq!(
+            back,
+            "`strict` allows no system call that `untrusted` does not\n"
+        );
+        let forth = policy("diff strict untrusted --syscalls").stdout;
+        let line = |call: &str| forth.lines().find(|line| line.starts_with(call));
+        assert!(line("mq_open: ").is_some(), "{forth}");
+        assert!(line("read: ").is_none() && line("bpf: ").is_none());
+        let socket = line("socket: ").unwrap();
+        assert!(
+            socket.contains("(for some arguments, such as 0x"),
+            "{socket}"
+        );
+        let listed = json("diff strict untrusted --syscalls --json");
+        let listed = listed.as_array().unwrap();
+        assert_eq!(listed.len(), forth.lines().count());
+        let socket = listed.iter().find(|each| each["call"] == "socket").unwrap();
+        assert_eq!(socket["in_part"], true);
+        assert!(socket["example"][0].as_str().unwrap().starts_with("0x"));
+        assert_eq!(policy("diff --syscalls x strict").code, 125);
     }
 
     #[test]

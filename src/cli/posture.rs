@@ -2,7 +2,7 @@
 
 use crate::posture::observation::Observation;
 use crate::posture::{
-    Difference, Expectation, PostureError, differences, expected, observe, report,
+    Difference, Expectation, PostureError, differences, expected, full, observe, short,
 };
 use crate::sandbox::plan::Plan;
 use clap::Args;
@@ -13,16 +13,21 @@ use std::io::Write;
 ///
 /// Reads /proc of every process from inside the sandbox's outer user namespace:
 /// capabilities, seccomp, no_new_privs, namespaces, id maps, mounts, open
-/// descriptors, limits and signal state. What differs from the plan, and what
-/// cannot be read, is an error: exit code 125, else 0.
+/// descriptors, limits and signal state. Prints a line per control and every
+/// difference; with --all, what each process has. What differs from the plan,
+/// and what cannot be read, is an error: exit code 125, else 0.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  \
     cofferdam run -d --name build -w . -- make\n  \
     cofferdam posture build\n  \
+    cofferdam posture --all build\n  \
     cofferdam posture --json build | jq .differences")]
 pub struct PostureArgs {
     /// Name of a running sandbox.
     pub name: String,
+    /// Print everything that was read, process by process.
+    #[arg(long, conflicts_with = "json")]
+    pub all: bool,
     /// Print observation, expectation and differences as JSON.
     #[arg(long)]
     pub json: bool,
@@ -80,8 +85,10 @@ fn shown(args: &PostureArgs, target: &Target) -> Result<(String, bool), PostureE
         serde_json::to_string_pretty(&json)
             .map(|text| text + "\n")
             .map_err(|error| PostureError::Answer(error.into()))?
+    } else if args.all {
+        full(&observation, &expectation, &differences)
     } else {
-        report(&observation, &expectation, &differences)
+        short(&observation, &expectation, &differences)
     };
     Ok((text, differences.is_empty()))
 }

@@ -15,7 +15,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// The request for a sandbox under a policy.
 ///
@@ -166,15 +166,15 @@ fn passed(policy: &Policy) -> Vec<(String, String)> {
 fn open(path: &str, flags: OFlags, what: &str) -> Result<OwnedFd, Diagnostic> {
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
     openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(|errno| {
-        let refused = Diagnostic::error(format!("{what}: {path}: {errno}"));
         match (errno, std::fs::canonicalize(path)) {
-            (Errno::LOOP, Ok(real)) => {
+            (Errno::LOOP, real) => {
+                let meant = real.map_or(String::new(), |real| format!(": {}", real.display()));
                 Diagnostic::error(format!("{what}: {path} goes through a symlink"))
-                    .with_help(format!("name what is meant: {}", real.display()))
+                    .with_help(format!("name what is meant{meant}"))
             }
             (Errno::NOENT, _) => Diagnostic::error(format!("{what}: {path} does not exist")),
             (Errno::NOTDIR, _) => Diagnostic::error(format!("{what}: {path} is not a directory")),
-            _ => refused,
+            _ => Diagnostic::error(format!("{what}: {path}: {errno}")),
         }
     })
 }
@@ -193,27 +193,49 @@ fn object(path: &str, what: &str) -> Result<HostObject, Diagnostic> {
                 ),
         );
     }
-    let absolute = std::path::absolute(path)
-        .map_err(|error| Diagnostic::error(format!("{what}: {path}: {error}")))?;
-    let normal: std::path::PathBuf = absolute.components().collect();
-    let Some(path) = normal.to_str().filter(|path| {
-        !Path::new(path)
-            .components()
-            .any(|part| part.as_os_str() == "..")
-    }) else {
-        return Err(
-            Diagnostic::error(format!("{what}: {path} holds .. or is no UTF-8"))
-                .with_help("name the directory by its plain path"),
-        );
-    };
     Ok(HostObject {
-        path: path.to_owned(),
+        path: plain(path, what)?,
         device: stat.st_dev,
         inode: stat.st_ino,
         directory: kind == FileType::Directory,
         uid: stat.st_uid,
         gid: stat.st_gid,
     })
+}
+
+/// A path that was opened without following any symlink, absolute and without
+/// `.` and `..`: with no symlink on it, `..` is the name before it taken away.
+fn plain(path: &str, what: &str) -> Result<String, Diagnostic> {
+    let refuse = |cause: &dyn std::fmt::Display| {
+        Diagnostic::error(format!("{what}: {path}: {cause}"))
+            .with_help("name it by its plain absolute path")
+    };
+    let absolute = std::path::absolute(path).map_err(|error| refuse(&error))?;
+    let mut plain = PathBuf::from("/");
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::Normal(name) => plain.push(name),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    plain
+        .into_os_string()
+        .into_string()
+        .map_err(|_| refuse(&"the current directory is no UTF-8"))
+}
+
+/// The source of a `--mount`, which policies want without `..`. Symlinks are
+/// refused here as they are later.
+///
+/// # Errors
+/// What is not there, or lies behind a symlink.
+pub fn mount_source(typed: &str) -> Result<String, Diagnostic> {
+    if !typed.split('/').any(|name| name == "..") {
+        return Ok(typed.to_owned());
+    }
+    open(typed, OFlags::empty(), "--mount")?;
+    plain(typed, "--mount")
 }
 
 fn directory(path: &str, what: &str) -> Result<HostObject, Diagnostic> {

@@ -70,9 +70,12 @@ pub fn prepare(args: &SandboxArgs, terminal: [bool; 3]) -> Result<Prepared, Prob
             .map_err(|error| Problem::line(format!("--env-file {}: {error}", path.display())))?;
         from_files.extend(variables(&Source::file(&path.to_string_lossy(), &text))?);
     }
-    let flags = args
+    let mut flags = args
         .flags(from_files, |name| std::env::var(name).ok())
         .map_err(|error| Problem::line(format!("--env: {error}")))?;
+    for mount in &mut flags.mounts {
+        mount.source = request::mount_source(&mount.source)?;
+    }
     let policy = policy_file::load(&args.policy, &flags, &reading)?;
     let name = match &args.name {
         Some(name) => name.clone(),

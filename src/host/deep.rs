@@ -5,7 +5,7 @@ use super::doctor::{Deep, Outcome};
 use super::facts::{Facts, IdRange};
 use super::probe::ProbeError;
 use super::{mounts, read, visible};
-use crate::sys::trial;
+use crate::sys::{feature, trial};
 use rustix::fs::{CWD, Mode, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags};
@@ -26,6 +26,7 @@ pub fn examine(facts: &Facts) -> Result<Deep, ProbeError> {
         fresh_proc: attempt(user | UnshareFlags::NEWPID, fresh_proc)?,
         overlay: attempt(user, overlay)?,
         tmpfs_xattr: attempt(user, tmpfs_xattr)?,
+        landlock_errata: feature::landlock_errata(),
         proc_over_mounts: mounts::over_mounted_paths(&mounts, "proc"),
         sys_over_mounts: mounts::over_mounted_paths(&mounts, "sysfs"),
         modules: modules(&facts.release)?,

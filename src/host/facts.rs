@@ -24,8 +24,6 @@ pub struct Facts {
     pub subordinate: Subordinate,
     /// Landlock ABI, 0 where it is missing or switched off.
     pub landlock_abi: u32,
-    /// Landlock errata bits (LANDLOCK_CREATE_RULESET_ERRATA), 0 where unknown.
-    pub landlock_errata: u32,
     /// Seccomp features.
     pub seccomp: Seccomp,
     /// Which cgroups we may use.

@@ -153,7 +153,6 @@ pub fn probe(request: &ProbeRequest) -> Result<Facts, ProbeError> {
         user_namespaces: namespaces::user_namespaces(caller.is_root())?,
         subordinate: ids::subordinate(&caller, &passwd, request.default_range_is_ours)?,
         landlock_abi: feature::landlock_abi(),
-        landlock_errata: feature::landlock_errata(),
         seccomp: seccomp(),
         cgroup: cgroups::cgroup(request, &mounts, caller.uid)?,
         overlay_userxattr: kernel >= (5, 11) && has_overlay(&release)?,

@@ -160,8 +160,8 @@ pub struct MountGrant {
 pub struct TmpfsGrant {
     /// Absolute path inside.
     pub target: String,
-    /// Bytes.
-    pub size: u64,
+    /// Bytes, if a size was asked for; that is kept. Without, at most as large as `tmp`.
+    pub size: Option<u64>,
     /// Who granted it.
     pub origin: Origin,
 }

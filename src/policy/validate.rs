@@ -177,20 +177,18 @@ impl Check<'_> {
         let mounts = mounts
             .filter_map(|mount| self.mount(mount, &mut targets))
             .collect();
-        let tmp = tmp?;
         let tmpfs = layered.tmpfs.iter().filter_map(|tmpfs| {
             let target = self.inside(&tmpfs.value.target, &tmpfs.at, &mut targets)?;
-            let size = tmpfs.value.size.unwrap_or(tmp.value);
             Some(TmpfsGrant {
                 target,
-                size,
+                size: tmpfs.value.size,
                 origin: tmpfs.at.origin(),
             })
         });
         Some(Filesystem {
             tmpfs: tmpfs.collect(),
             rootfs: rootfs?,
-            tmp,
+            tmp: tmp?,
             masked: first_of_each(&raw.masked, |path| path.0.clone()),
             mounts,
         })

@@ -74,14 +74,7 @@ impl<'a> Holder<'a> {
             Class::Socket => self.network_of(number, stat.stx_ino)?,
             _ => None,
         };
-        Ok(Descriptor {
-            number,
-            class,
-            target: shown(&link),
-            mount: stat.stx_mnt_id,
-            device: device(&stat),
-            network,
-        })
+        Ok(descriptor(number, class, &link, &stat, network))
     }
 
     fn by_copy(&mut self, number: u32) -> Result<Descriptor, Failed> {
@@ -104,14 +97,7 @@ impl<'a> Holder<'a> {
             Class::Socket => network(&copy)?,
             _ => None,
         };
-        Ok(Descriptor {
-            number,
-            class,
-            target: shown(&link),
-            mount: stat.stx_mnt_id,
-            device: device(&stat),
-            network,
-        })
+        Ok(descriptor(number, class, &link, &stat, network))
     }
 
     fn class(&self, link: &[u8], stat: &Statx) -> Class {
@@ -162,6 +148,23 @@ impl<'a> Holder<'a> {
         // The number was still this thread's after the pidfd was taken, so the pidfd is too.
         self.files.stat("status")?;
         Ok(pidfd)
+    }
+}
+
+fn descriptor(
+    number: u32,
+    class: Class,
+    link: &[u8],
+    stat: &Statx,
+    network: Option<u64>,
+) -> Descriptor {
+    Descriptor {
+        number,
+        class,
+        target: shown(link),
+        mount: stat.stx_mnt_id,
+        device: device(stat),
+        network,
     }
 }
 

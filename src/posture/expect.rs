@@ -122,7 +122,6 @@ fn add(expectation: &mut Expectation, op: &Op) {
         Op::Loopback
         | Op::Hostname { .. }
         | Op::Root { .. }
-        | Op::Directory { .. }
         | Op::File { .. }
         | Op::Symlink { .. }
         | Op::Bind { .. }
@@ -132,6 +131,7 @@ fn add(expectation: &mut Expectation, op: &Op) {
         | Op::Overlay { .. }
         | Op::Proc { .. }
         | Op::Devpts { .. }
+        | Op::Mqueue { .. }
         | Op::Terminal { .. }
         | Op::Mask { .. }
         | Op::ReadOnly { .. }
@@ -239,6 +239,7 @@ fn mount(op: &Op) -> Option<ExpectedMount> {
             path, attributes, ..
         } => own(path, "overlay", *attributes),
         Op::Proc { path } => own(path, "proc", kernel),
+        Op::Mqueue { path } => own(path, "mqueue", kernel),
         Op::Devpts { path, .. } => own(
             path,
             "devpts",

@@ -24,7 +24,7 @@ mod words;
 pub use compare::{Difference, differences};
 pub use error::PostureError;
 pub use expect::{Expectation, expected};
-pub use report::text as report;
+pub use report::{full, short};
 
 use crate::sys::process::{Cloned, clone_process, exit_now, reap};
 use observation::Observation;

@@ -3,12 +3,12 @@
 use super::compare::Difference;
 use super::expect::Expectation;
 use super::observation::{Observation, Process, Role, Thread};
-use super::words::{bound, capability_words, class_words, label};
+use super::words::{bound, capability_words, class_words, label, map_words};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// A table per process, the mounts once, then what differs.
-pub fn text(
+pub fn full(
     observation: &Observation,
     expectation: &Expectation,
     differences: &[Difference],
@@ -44,6 +44,110 @@ pub fn text(
     }
     text.push_str(&verdict(differences));
     text
+}
+
+/// One line per control — what the plan asks, and on how many it was looked for —
+/// then what differs.
+pub fn short(
+    observation: &Observation,
+    expectation: &Expectation,
+    differences: &[Difference],
+) -> String {
+    let mut text = String::new();
+    for (control, planned) in controls(observation, expectation) {
+        row(&mut text, control, &planned);
+    }
+    text.push_str(&verdict(differences));
+    text
+}
+
+fn controls(found: &Observation, plan: &Expectation) -> Vec<(&'static str, String)> {
+    let inside = || {
+        let processes = found.processes.iter();
+        processes.filter(|process| process.role != Role::Gateway)
+    };
+    let of =
+        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let processes = match inside().count() {
+        1 => "1 process".to_owned(),
+        count => format!("{count} processes"),
+    };
+    let threads = of(
+        inside().map(|process| process.threads.len()).sum(),
+        "thread",
+    );
+    let each = || found.processes.iter().flat_map(|process| &process.threads);
+    let descriptors = of(
+        each().map(|thread| thread.descriptors.len()).sum(),
+        "descriptor",
+    );
+    let tables = of(found.mount_tables.len(), "table");
+    let kinds: Vec<&str> = plan.namespaces.iter().map(|kind| kind.file()).collect();
+    let groups = if plan.groups_dropped {
+        "no groups but mapped ones"
+    } else {
+        "the caller's groups"
+    };
+    let job = capability_words(plan.job);
+    let init = capability_words(plan.init);
+    let new_privileges = if plan.no_new_privileges {
+        "set"
+    } else {
+        "not planned"
+    };
+    let seccomp = match plan.seccomp_filters {
+        0 => "not planned".to_owned(),
+        least => format!("mode 2, {least} or more filters"),
+    };
+    let cgroup = if plan.cgroup {
+        "the sandbox's own"
+    } else {
+        "init's"
+    };
+    vec![
+        (
+            "looked at",
+            format!("gateway and {processes} inside, {threads}"),
+        ),
+        (
+            "id maps",
+            format!(
+                "uids {}, gids {}: {processes}",
+                map_words(&plan.uids),
+                map_words(&plan.gids)
+            ),
+        ),
+        ("ids", format!("of the maps, {groups}: {threads}")),
+        (
+            "capabilities",
+            format!("job at most {job}, init {init}: {threads}"),
+        ),
+        (
+            "no_new_privs",
+            format!("{new_privileges}: {threads} and the gateway"),
+        ),
+        ("seccomp", format!("{seccomp}: {threads} and the gateway")),
+        ("namespaces", format!("own {}: {threads}", kinds.join(" "))),
+        ("mounts", format!("{} planned: {tables}", plan.mounts.len())),
+        (
+            "roots",
+            format!("root and directory in the sandbox: {threads}"),
+        ),
+        (
+            "descriptors",
+            format!("none unplanned from outside: {descriptors}"),
+        ),
+        (
+            "limits",
+            format!("{}: {processes}", of(plan.limits.len(), "limit")),
+        ),
+        ("cgroup", format!("{cgroup}: {processes}")),
+        (
+            "init",
+            "not dumpable, environment empty, one socket to its supervisor".to_owned(),
+        ),
+        ("not in /proc", plan.not_observable.join(", ")),
+    ]
 }
 
 fn verdict(differences: &[Difference]) -> String {
@@ -170,3 +274,62 @@ const ROWS: [Row; 14] = [
         words.collect::<Vec<_>>().join(", ")
     }),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posture::compare::differences;
+    use crate::posture::compare::sample::{Change, job, observation, plan};
+    use crate::posture::expect::expected;
+
+    fn shortly(change: Change) -> String {
+        let mut observation = observation();
+        change(&mut observation);
+        let plan = plan();
+        short(
+            &observation,
+            &expected(&plan),
+            &differences(&plan, &observation),
+        )
+    }
+
+    #[test]
+    fn the_short_form_has_a_line_per_control_and_the_verdict() {
+        let text = shortly(|_| ());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 15, "{text}");
+        assert_eq!(
+            lines[0],
+            "  looked at        gateway and 2 processes inside, 2 threads"
+        );
+        assert_eq!(
+            lines[3],
+            "  capabilities     job at most CHOWN, init CHOWN KILL: 2 threads"
+        );
+        assert_eq!(
+            lines[5],
+            "  seccomp          mode 2, 1 or more filters: 2 threads and the gateway"
+        );
+        assert_eq!(
+            lines[9],
+            "  descriptors      none unplanned from outside: 8 descriptors"
+        );
+        assert_eq!(lines[14], "as planned");
+    }
+
+    #[test]
+    fn the_short_form_has_every_difference_in_full() {
+        let text = shortly(|observation| {
+            job(observation).status.seccomp = 0;
+            job(observation).status.no_new_privileges = false;
+        });
+        for line in [
+            "  DIFFERS          job 2 (test): no_new_privs: planned 1; is 0\n",
+            "  DIFFERS          job 2 (test): seccomp mode: planned 2 (filter); is 0\n",
+            "2 differences from the plan\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(!text.contains("as planned"));
+    }
+}

@@ -55,6 +55,12 @@ impl From<StateError> for SessionError {
     }
 }
 
+impl From<LaunchError> for SessionError {
+    fn from(error: LaunchError) -> Self {
+        Self::Launch(error)
+    }
+}
+
 /// A failure of the operation `what`.
 pub fn system(what: &'static str) -> impl Fn(Errno) -> SessionError {
     move |errno| SessionError::System(what, errno)

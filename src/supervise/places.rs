@@ -123,6 +123,10 @@ fn usable(directory: &Path, uid: u32) -> bool {
 /// Makes a directory 0700 with what is missing above it, and checks that it is ours alone.
 fn make(path: &Path) -> Result<(), PlacesError> {
     use std::os::unix::fs::DirBuilderExt;
+    match open(path) {
+        Err(PlacesError::Open(_, Errno::NOENT)) => {}
+        found => return found.map(drop),
+    }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -12,8 +12,10 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::io::Write;
 
-/// Plans and event logs that are kept.
+/// Plans and event logs that are kept at least.
 const RECORDS: usize = 100;
+/// As many more may gather before the oldest go, so that few starts look at all.
+const SLACK: usize = 28;
 /// Name of the plan among a sandbox's records.
 pub const PLAN: &str = "plan.json";
 
@@ -72,8 +74,8 @@ pub fn note_loss(places: &Places, name: &str) {
     }
 }
 
-/// Removes the oldest records while there are as many as are kept, but none of
-/// a sandbox that still has a directory.
+/// Removes the oldest records once there are too many, but none of a sandbox that
+/// still has a directory.
 fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
     let mut records = Vec::new();
     for entry in rustix::fs::Dir::read_from(all)? {
@@ -84,7 +86,7 @@ fn make_room(all: &OwnedFd, places: &Places) -> Result<(), Errno> {
             records.push(name.to_owned());
         }
     }
-    if records.len() < RECORDS {
+    if records.len() < RECORDS + SLACK {
         return Ok(());
     }
     let mut aged: Vec<(i64, String)> = Vec::new();

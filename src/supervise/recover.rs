@@ -35,7 +35,7 @@ pub fn recover(
         };
         let state = match held.home.read() {
             Ok(state) => state,
-            // It died before its first state: there is nothing but the directory.
+            // Somebody has removed it: there is nothing but the directory.
             Err(StateError::File(_, "open", rustix::io::Errno::NOENT)) => {
                 held.remove(places)?;
                 continue;

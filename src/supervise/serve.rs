@@ -50,23 +50,19 @@ impl Session<'_> {
     /// # Errors
     /// Why it did not start, or could not be watched; nothing of it is left then.
     pub fn run(&self, started: impl FnOnce() -> Result<(), Errno>) -> Result<Ended, SessionError> {
-        let held = Held::create(self.places, &self.plan.name)?;
         let state = undo::planned(self.plan, self.cgroup, self.detached);
-        let result = held
-            .write(&state)
-            .map_err(SessionError::State)
-            .and_then(|()| self.open(&held, &state))
+        let held = Held::create(self.places, &state)?;
+        let result = self
+            .open(&held, &state)
             .and_then(|opened| self.attended(&held, opened, started));
         self.close(held, state, result)
     }
 
     /// Everything that takes the rights of whoever started us.
     fn open(&self, held: &Held, state: &State) -> Result<Opened, SessionError> {
-        let (records, plan) = records::create(self.places, self.plan)?;
-        let per_second = self.plan.supervise.events_per_second;
-        let mut sink =
-            Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
-        self.note_plan(&mut sink, &plan)?;
+        // A supervisor without root's rights gets files of records that stay root's:
+        // the two it writes, so that it cannot put another plan there.
+        let record = self.privileged.then(|| self.record()).transpose()?;
         if let Some(wanted) = &state.placeholders {
             let _locked = state::lock_placeholders(self.places)?;
             placeholders::make(wanted)
@@ -81,23 +77,39 @@ impl Session<'_> {
         let program = Program::find().map_err(SessionError::Launch)?;
         let handed = privileged::open_sources(self.plan).map_err(SessionError::Launch)?;
         if self.privileged {
-            // The records stay root's: the supervisor has the two files of them
-            // that it writes, and cannot put another plan there.
             self.give(&held.home.live)?;
         }
-        let log = self
-            .detached
-            .then(|| Log::create(&records, self.plan.supervise.log_bytes))
-            .transpose()
-            .map_err(system("make log"))?;
         Ok(Opened {
-            sink,
-            log,
+            record,
             cgroup,
             program,
             handed,
             layers,
         })
+    }
+
+    /// What is kept of this sandbox, begun with its plan.
+    fn record(&self) -> Result<Record, SessionError> {
+        let (records, plan) = records::create(self.places, self.plan)?;
+        let per_second = self.plan.supervise.events_per_second;
+        let mut sink =
+            Sink::create(records.as_fd(), &plan, per_second).map_err(SessionError::Events)?;
+        self.note_plan(&mut sink, &plan)?;
+        let log = self
+            .detached
+            .then(|| Log::create(&records, self.plan.supervise.log_bytes))
+            .transpose()
+            .map_err(system("make log"))?;
+        Ok(Record { sink, log })
+    }
+
+    /// The record, begun now if it has not been.
+    fn recorded<'r>(&self, record: &'r mut Option<Record>) -> Result<&'r mut Record, SessionError> {
+        let begun = match record.take() {
+            Some(begun) => begun,
+            None => self.record()?,
+        };
+        Ok(record.insert(begun))
     }
 
     /// Makes a directory the supervisor's.
@@ -157,7 +169,7 @@ impl Session<'_> {
     ) -> Result<Ended, SessionError> {
         let result = self.launched(held, &mut opened, keeper, started);
         let counts = opened.cgroup.as_ref().map_or(Ok((0, 0)), limits_met);
-        let sink = &mut opened.sink;
+        let sink = &mut self.recorded(&mut opened.record)?.sink;
         let (kills, forks) = *counts.as_ref().unwrap_or(&(0, 0));
         for (count, kind) in [
             (kills, Kind::OutOfMemory { count: kills }),
@@ -232,7 +244,7 @@ impl Session<'_> {
         let signals = signal::descriptor(&FORWARDED).map_err(system("signalfd"))?;
         let control = client::serve(&held.home).map_err(system("control socket"))?;
         let mut stdio = streams::open(self.plan, self.detached, self.interactive)?;
-        let running = launch::launch(Launch {
+        let launch = Launch {
             plan: self.plan,
             program: &opened.program,
             stdio: stdio.inside,
@@ -242,13 +254,15 @@ impl Session<'_> {
                 .filter(|_| !self.detached)
                 .and_then(|terminal| terminal::size(&terminal)),
             handed: &opened.handed,
-        })
-        .map_err(SessionError::Launch)?;
+        };
+        let record = &mut opened.record;
+        let running = launch::launch(launch, || self.recorded(record).map(drop))?;
         opened.handed.clear();
         if let Some(processes) = processes(&running) {
             held.home.write_processes(&processes)?;
         }
-        opened
+        let record = self.recorded(&mut opened.record)?;
+        record
             .sink
             .record(Kind::Started {
                 pid: running.init.pid,
@@ -270,9 +284,9 @@ impl Session<'_> {
             meter,
             pumps: stdio.pumps,
             logged: stdio.logged,
-            log: opened.log.take(),
+            log: record.log.take(),
             held_stdin: stdio.held_stdin,
-            sink: &mut opened.sink,
+            sink: &mut record.sink,
             signals,
             control,
             terminal: raw.as_ref().and_then(|_| caller_terminal()),
@@ -348,12 +362,18 @@ impl Session<'_> {
 
 /// What a session has open, before it gives up any right.
 struct Opened {
-    sink: Sink,
-    log: Option<Log>,
+    /// Started by root begun at once, else while the stage builds the root.
+    record: Option<Record>,
     cgroup: Option<Group>,
     program: Program,
     handed: Vec<OwnedFd>,
     layers: Option<OwnedFd>,
+}
+
+/// What is written down of a sandbox while it runs.
+struct Record {
+    sink: Sink,
+    log: Option<Log>,
 }
 
 /// Processes killed for memory, and forks refused, by a group's own limits.

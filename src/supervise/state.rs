@@ -9,7 +9,9 @@ use crate::sandbox::message::Status;
 use crate::sandbox::plan::Placeholder;
 use crate::supervise::places::{self, Places};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
@@ -172,13 +174,19 @@ impl Process {
     /// # Errors
     /// ESRCH when there is none.
     pub fn of(pid: i32) -> Result<Self, Errno> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).map_err(|_| Errno::SRCH)?;
+        let path = format!("/proc/{pid}/stat");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(CWD, path, flags, Mode::empty()).map_err(|_| Errno::SRCH)?;
+        // Fifty numbers and a name of at most 64 bytes; procfs gives it in one read.
+        let mut stat = Vec::with_capacity(2048);
+        rustix::io::read(&file, rustix::buffer::spare_capacity(&mut stat))
+            .map_err(|_| Errno::SRCH)?;
         // The name in parentheses may hold anything; the last one closes it.
         let after = stat
             .iter()
             .rposition(|byte| *byte == b')')
             .ok_or(Errno::SRCH)?;
-        let rest = String::from_utf8_lossy(stat.get(after + 1..).unwrap_or_default()).into_owned();
+        let rest = String::from_utf8_lossy(stat.get(after + 1..).unwrap_or_default());
         let started = rest
             .split_ascii_whitespace()
             .nth(19)
@@ -196,41 +204,45 @@ impl Process {
 }
 
 impl Held {
-    /// Takes a name: makes its directory, lock held before the name appears.
+    /// Takes a name: makes its directory, which appears under the name with its
+    /// lock held and its first state in it.
     ///
     /// # Errors
     /// [`StateError::Exists`] and failures of the file system.
-    pub fn create(places: &Places, name: &str) -> Result<Self, StateError> {
+    pub fn create(places: &Places, state: &State) -> Result<Self, StateError> {
+        let name = state.name.as_str();
         let fail = |what| move |errno| StateError::File(name.to_owned(), what, errno);
+        let text = encode(name, state)?;
         let runtime = places::open(&places.runtime).map_err(StateError::Places)?;
         let hidden = format!(".new-{}-{name}", std::process::id());
-        let directory = places::subdirectory(&runtime, &hidden).map_err(fail("make directory"))?;
+        let made = Self::build(&runtime, &hidden, name, &text).and_then(|held| {
+            let flags = RenameFlags::NOREPLACE;
+            match rustix::fs::renameat_with(&runtime, hidden.as_str(), &runtime, name, flags) {
+                Ok(()) => Ok(held),
+                Err(Errno::EXIST | Errno::NOTEMPTY) => Err(StateError::Exists(name.to_owned())),
+                Err(errno) => Err(fail("name directory")(errno)),
+            }
+        });
+        if made.is_err() {
+            // The first error is the one to tell.
+            crate::sys::unheard(crate::supervise::sweep::remove_tree(&runtime, &hidden));
+        }
+        made
+    }
+
+    fn build(runtime: &OwnedFd, hidden: &str, name: &str, text: &[u8]) -> Result<Self, StateError> {
+        let fail = |what| move |errno| StateError::File(name.to_owned(), what, errno);
+        let directory = places::subdirectory(runtime, hidden).map_err(fail("make directory"))?;
         let live = places::subdirectory(&directory, LIVE).map_err(fail("make directory"))?;
         let lock = open_lock(&directory, OFlags::CREATE).map_err(fail("make lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(fail("lock"))?;
-        let renamed = rustix::fs::renameat_with(
-            &runtime,
-            hidden.as_str(),
-            &runtime,
-            name,
-            RenameFlags::NOREPLACE,
-        );
+        write_new(&directory, FILE, text).map_err(fail("write"))?;
         let home = Home {
             name: name.to_owned(),
             directory,
             live,
         };
-        match renamed {
-            Ok(()) => Ok(Self { home, lock }),
-            Err(errno) => {
-                // The error of the rename is the one to tell.
-                crate::sys::unheard(crate::supervise::sweep::remove_tree(&runtime, &hidden));
-                Err(match errno {
-                    Errno::EXIST | Errno::NOTEMPTY => StateError::Exists(name.to_owned()),
-                    errno => StateError::File(name.to_owned(), "name directory", errno),
-                })
-            }
-        }
+        Ok(Self { home, lock })
     }
 
     /// Takes over the directory of a sandbox whose supervisor is gone; None while it lives.
@@ -260,8 +272,7 @@ impl Held {
     /// Failures of the file system.
     pub fn write(&self, state: &State) -> Result<(), StateError> {
         let name = &self.home.name;
-        let text = serde_json::to_vec(state)
-            .map_err(|error| StateError::Malformed(name.clone(), error.to_string()))?;
+        let text = encode(name, state)?;
         replace(&self.home.directory, FILE, &text)
             .map_err(|errno| StateError::File(name.clone(), "write", errno))
     }
@@ -276,8 +287,14 @@ impl Held {
         let hidden = format!(".old-{}-{}", std::process::id(), self.home.name);
         renameat(&runtime, self.home.name.as_str(), &runtime, hidden.as_str())
             .map_err(|errno| fail("rename directory", errno))?;
-        crate::supervise::sweep::remove_tree(&runtime, &hidden)
-            .map_err(|errno| fail("remove directory", errno))?;
+        self.home.empty();
+        match unlinkat(&runtime, hidden.as_str(), AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                crate::supervise::sweep::remove_tree(&runtime, &hidden)
+            }
+            other => other,
+        }
+        .map_err(|errno| fail("remove directory", errno))?;
         drop(self.lock);
         Ok(())
     }
@@ -387,28 +404,50 @@ impl Home {
         serde_json::from_slice(&read(&self.live, PROCESSES).ok()?).ok()
     }
 
+    /// Removes the files that a sandbox usually has; whatever stays is swept.
+    fn empty(&self) {
+        let files = [
+            (&self.directory, LOCK),
+            (&self.directory, FILE),
+            (&self.live, PROCESSES),
+            (&self.live, SOCKET),
+        ];
+        for (directory, name) in files {
+            crate::sys::unheard(unlinkat(directory, name, AtFlags::empty()));
+        }
+        crate::sys::unheard(unlinkat(&self.directory, LIVE, AtFlags::REMOVEDIR));
+    }
+
     /// Writes down the processes: the supervisor's only file.
     ///
     /// # Errors
     /// Failures of the file system.
     pub fn write_processes(&self, processes: &Processes) -> Result<(), StateError> {
-        let text = serde_json::to_vec(processes)
-            .map_err(|error| StateError::Malformed(self.name.clone(), error.to_string()))?;
+        let text = encode(&self.name, processes)?;
         replace(&self.live, PROCESSES, &text)
             .map_err(|errno| StateError::File(self.name.clone(), "write processes", errno))
     }
 }
 
+fn encode(name: &str, value: &impl Serialize) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec(value)
+        .map_err(|error| StateError::Malformed(name.to_owned(), error.to_string()))
+}
+
 /// Replaces a file as a whole: nobody ever sees half of it.
 fn replace(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
     let next = format!(".{name}");
+    write_new(directory, &next, text)?;
+    renameat(directory, next.as_str(), directory, name)
+}
+
+fn write_new(directory: &OwnedFd, name: &str, text: &[u8]) -> Result<(), Errno> {
     let flags =
         OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(directory, next.as_str(), flags, Mode::from_raw_mode(0o600))?;
+    let file = openat(directory, name, flags, Mode::from_raw_mode(0o600))?;
     std::fs::File::from(file)
         .write_all(text)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    renameat(directory, next.as_str(), directory, name)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 fn read(directory: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {

@@ -96,7 +96,7 @@ fn empty(top: &OwnedFd, directory: &OwnedFd, moved: &mut u64) -> Result<bool, Er
         if name == c"." || name == c".." {
             continue;
         }
-        if entry.file_type() == FileType::Directory || is_directory(directory, name)? {
+        if is_directory(directory, name, entry.file_type())? {
             more = true;
             remove_directory(top, directory, name, moved)?;
         } else {
@@ -126,7 +126,7 @@ fn remove_directory(
         if inner == c"." || inner == c".." {
             continue;
         }
-        if entry.file_type() == FileType::Directory || is_directory(&child, inner)? {
+        if is_directory(&child, inner, entry.file_type())? {
             match unlinkat(&child, inner, AtFlags::REMOVEDIR) {
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {
                     *moved += 1;
@@ -141,7 +141,15 @@ fn remove_directory(
     gone(unlinkat(directory, name, AtFlags::REMOVEDIR))
 }
 
-fn is_directory(directory: &OwnedFd, name: &std::ffi::CStr) -> Result<bool, Errno> {
+/// As the listing says, or where the file system does not list kinds the inode.
+fn is_directory(
+    directory: &OwnedFd,
+    name: &std::ffi::CStr,
+    listed: FileType,
+) -> Result<bool, Errno> {
+    if listed != FileType::Unknown {
+        return Ok(listed == FileType::Directory);
+    }
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
         Err(Errno::NOENT) => Ok(false),

@@ -121,7 +121,7 @@ fn relied_on(places: &Places, name: &str) -> Result<Option<ReliedOn>, StateError
                 Some((plan, _)) => placeholders(&plan),
                 None => return Ok(None),
             },
-            // Gone, or not so far that it has made any.
+            // Gone meanwhile.
             Err(StateError::Missing(_) | StateError::File(_, "open", Errno::NOENT)) => None,
             Err(error) => return Err(error),
         };

@@ -114,6 +114,18 @@ pub fn die_with_parent() -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Takes [`die_with_parent`] back: this process has something to do when its parent ends.
+///
+/// # Errors
+/// The errno of prctl(2).
+pub fn outlive_parent() -> Result<(), Errno> {
+    // SAFETY: PR_SET_PDEATHSIG takes one integer.
+    check(libc::c_long::from(unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    }))
+    .map(drop)
+}
+
 /// prctl(PR_SET_CHILD_SUBREAPER): orphaned descendants become our children.
 ///
 /// # Errors

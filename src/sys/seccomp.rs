@@ -10,13 +10,22 @@ const FLAG_WAIT_KILLABLE: u64 = 1 << 5;
 /// Bytes of `struct sock_filter`.
 const INSTRUCTION: usize = 8;
 
+/// How a call waits for the answer of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Any signal handler makes it start anew.
+    Interruptible,
+    /// Once received, only until a fatal signal: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (5.19).
+    Killable,
+}
+
 /// Loads a program, encoded as the kernel reads it, into this thread; with a
-/// listener when `listen`, whose calls wait killably where the kernel can.
+/// listener if calls are to wait for one.
 ///
 /// # Errors
-/// EINVAL for a program that is empty or no whole number of instructions; the
-/// errno of seccomp(2).
-pub fn load(program: &[u8], listen: bool) -> Result<Option<OwnedFd>, Errno> {
+/// EINVAL for a program that is empty or no whole number of instructions, and for
+/// a wait that the kernel does not know; the errno of seccomp(2).
+pub fn load(program: &[u8], listener: Option<Wait>) -> Result<Option<OwnedFd>, Errno> {
     if program.is_empty() || !program.len().is_multiple_of(INSTRUCTION) {
         return Err(Errno::INVAL);
     }
@@ -30,16 +39,12 @@ pub fn load(program: &[u8], listen: bool) -> Result<Option<OwnedFd>, Errno> {
         })
         .collect();
     let length = u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?;
-    let flags = if listen { FLAG_NEW_LISTENER } else { 0 };
-    match install(
-        &instructions,
-        length,
-        flags | if listen { FLAG_WAIT_KILLABLE } else { 0 },
-    ) {
-        // Before 5.19 there is no WAIT_KILLABLE_RECV: the flag only shortens waits.
-        Err(Errno::INVAL) if listen => install(&instructions, length, flags),
-        other => other,
-    }
+    let flags = match listener {
+        None => 0,
+        Some(Wait::Interruptible) => FLAG_NEW_LISTENER,
+        Some(Wait::Killable) => FLAG_NEW_LISTENER | FLAG_WAIT_KILLABLE,
+    };
+    install(&instructions, length, flags)
 }
 
 fn install(

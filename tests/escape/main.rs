@@ -2,6 +2,7 @@
 //!
 //! `modes` shows that what must be refused is refused, `removals` that it is
 //! refused by the control the catalogue names: without it the probe succeeds.
+//! `code` does the same for controls that no plan can leave out.
 //! That a probe can succeed at all is `positive_controls`' part.
 
 #![allow(
@@ -13,6 +14,7 @@
 
 #[path = "../probes/catalogue.rs"]
 mod catalogue;
+mod code;
 mod modes;
 mod plan;
 mod removals;

@@ -50,6 +50,7 @@ impl Site {
             Removal::SkipStdioPipes => {}
             Removal::SkipSetgroups => drop_steps(plan, |op| matches!(op, Op::Groups)),
             Removal::RaiseRlimit(_) => return Err("no such limit"),
+            Removal::Forget(_) => return Err("no step of a plan: see code.rs"),
             Removal::Behind(why) => return Err(why),
         }
         Ok(())
@@ -77,7 +78,9 @@ impl Site {
             ("read_only", Op::ReadOnly { path }) => *path == at,
             ("protect", Op::Pin { path, .. }) => *path == at,
             ("protect", Op::Placeholder { path, .. }) => at.ends_with(path.as_str()),
-            ("landlock", Op::Landlock { .. }) | ("capabilities", Op::Capabilities { .. }) => true,
+            ("keyring", Op::Keyring)
+            | ("landlock", Op::Landlock { .. })
+            | ("capabilities", Op::Capabilities { .. }) => true,
             _ => false,
         });
         if plan.steps.len() == before {
@@ -91,12 +94,8 @@ impl Site {
         let path = self.named(path);
         let source = plan.sources.len();
         plan.sources.push(Source {
-            path: path.clone(),
-            inode: None,
-            character: None,
             follow: true,
-            handed: false,
-            owners: Vec::new(),
+            ..Source::at(&path)
         });
         let attributes = Attributes {
             devices: true,
@@ -246,14 +245,28 @@ fn share(plan: &mut Plan, kind: &str) {
     let (shared, needs): (Namespace, fn(&Op) -> bool) = match kind {
         "net" => (Namespace::Network, |op| matches!(op, Op::Loopback)),
         "uts" => (Namespace::Uts, |op| matches!(op, Op::Hostname { .. })),
-        "ipc" => (Namespace::Ipc, |_| false),
+        "ipc" => (Namespace::Ipc, |op| matches!(op, Op::Mqueue { .. })),
         "cgroup" => (Namespace::Cgroup, |_| false),
         other => panic!("no namespace {other}"),
     };
+    // A rule for a place that is not made any more would stop the stage.
+    let unmade: Vec<String> = plan
+        .steps
+        .iter()
+        .filter(|step| needs(&step.op))
+        .filter_map(|step| match &step.op {
+            Op::Mqueue { path } => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
     drop_steps(plan, needs);
     for step in &mut plan.steps {
-        if let Op::Namespaces { kinds } = &mut step.op {
-            kinds.retain(|kind| *kind != shared);
+        match &mut step.op {
+            Op::Namespaces { kinds } => kinds.retain(|kind| *kind != shared),
+            Op::Landlock { rules } => {
+                rules.rules.retain(|rule| !unmade.contains(&rule.path));
+            }
+            _ => {}
         }
     }
 }

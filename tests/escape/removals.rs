@@ -33,6 +33,7 @@ fn preset(row: &Row) -> Option<Preset> {
 struct Count {
     proven: u32,
     behind: u32,
+    in_code: u32,
     skipped: u32,
     no_promise: u32,
 }
@@ -48,6 +49,10 @@ fn cases(count: &mut Count) -> Vec<Case> {
             count.behind += 1;
             continue;
         }
+        if let [Removal::Forget(_)] = row.removal {
+            count.in_code += 1;
+            continue;
+        }
         let unprovable = row.unproven.or(match row.positive {
             Positive::Nowhere(why) => Some(why),
             _ => None,
@@ -57,10 +62,10 @@ fn cases(count: &mut Count) -> Vec<Case> {
             count.skipped += 1;
             continue;
         }
-        match cases
-            .iter_mut()
-            .find(|case| case.preset == preset && case.removal == row.removal)
-        {
+        // With much taken away, what one probe does another would see.
+        let same = |case: &&mut Case| case.preset == preset && case.removal == row.removal;
+        let alone = row.removal.len() > 1;
+        match cases.iter_mut().find(same).filter(|_| !alone) {
             Some(case) => case.rows.push(row),
             None => cases.push(Case {
                 preset,
@@ -123,31 +128,43 @@ impl Site {
     }
 }
 
+/// Why a changed plan gave no answers.
+enum Lost {
+    /// It cannot be changed, or run, so here.
+    Skipped(&'static str),
+    Failed(String),
+}
+
+/// What the rows of a case see without these controls.
+fn without(
+    site: &Site,
+    case: &Case,
+    removals: &[Removal],
+) -> Result<BTreeMap<String, Answer>, Lost> {
+    let mut plan = site.plan(case.preset, &site.command_for(&case.rows));
+    for removal in removals {
+        site.remove(&mut plan, *removal).map_err(Lost::Skipped)?;
+    }
+    let program = site.bin("examples/run_plan");
+    let command = if case.removal.contains(&Removal::SkipSetgroups) {
+        let command = site.with_group(&program);
+        command.ok_or(Lost::Skipped("arranging it needs root"))?
+    } else {
+        site.command(Who::User, &program)
+    };
+    site.run_plan(command, &plan).map_err(Lost::Failed)
+}
+
 /// Rows that the changed plan still stops, and why it may be so.
 fn red(site: &Site, case: &Case, count: &mut Count) -> Vec<String> {
-    let mut plan = site.plan(case.preset, &site.command_for(&case.rows));
-    for removal in case.removal {
-        if let Err(why) = site.remove(&mut plan, *removal) {
+    let found = match without(site, case, case.removal) {
+        Ok(found) => found,
+        Err(Lost::Skipped(why)) => {
             count.skipped += case.rows.len() as u32;
             case.rows.iter().for_each(|row| skip(row.name, why));
             return Vec::new();
         }
-    }
-    let program = site.bin("examples/run_plan");
-    let command = if case.removal.contains(&Removal::SkipSetgroups) {
-        site.with_group(&program)
-    } else {
-        Some(site.command(Who::User, &program))
-    };
-    let Some(command) = command else {
-        count.skipped += case.rows.len() as u32;
-        let why = "arranging it needs root";
-        case.rows.iter().for_each(|row| skip(row.name, why));
-        return Vec::new();
-    };
-    let found = match site.run_plan(command, &plan) {
-        Ok(found) => found,
-        Err(said) => {
+        Err(Lost::Failed(said)) => {
             let names: Vec<&str> = case.rows.iter().map(|row| row.name).collect();
             return vec![format!("{:?} for {names:?}: {said}", case.removal)];
         }
@@ -175,7 +192,6 @@ fn green(site: &Site, preset: Preset, cases: &[Case]) -> Vec<String> {
         .flat_map(|case| case.rows.iter().copied())
         .collect();
     let plan = site.plan(preset, &site.command_for(&rows));
-    let landlock = plan.requires.landlock_abi;
     let command = site.command(Who::User, &site.bin("examples/run_plan"));
     let found = site.run_plan(command, &plan).unwrap();
     let refused = |row: &&Row| {
@@ -185,7 +201,7 @@ fn green(site: &Site, preset: Preset, cases: &[Case]) -> Vec<String> {
         };
         found
             .get(row.name)
-            .is_some_and(|answer| expect.holds(&answer.outcome, answer.errno.as_deref(), landlock))
+            .is_some_and(|answer| expect.holds(&answer.outcome, answer.errno.as_deref()))
     };
     rows.iter()
         .filter(|row| !refused(row))
@@ -214,4 +230,53 @@ fn every_probe_succeeds_without_its_control() {
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// Rows that succeed although one of the removals was left out: it is not what
+/// stops them. A plan that cannot run so lets nothing through.
+fn needless(site: &Site, case: &Case) -> Vec<String> {
+    let mut found = Vec::new();
+    for kept in case.removal {
+        let others: Vec<Removal> = case
+            .removal
+            .iter()
+            .copied()
+            .filter(|one| one != kept)
+            .collect();
+        let Ok(answers) = without(site, case, &others) else {
+            continue;
+        };
+        let through = |row: &&Row| {
+            answers
+                .get(row.name)
+                .is_some_and(|answer| answer.outcome == "allowed")
+        };
+        let through = case.rows.iter().filter(through);
+        found.extend(through.map(|row| format!("{}: {kept:?}", row.name)));
+    }
+    found
+}
+
+/// Each removal of a row stops it alone: with any one of them left in place it
+/// is refused.
+#[test]
+fn no_removal_is_needless() {
+    let site = Site::new("minimal");
+    let cases = cases(&mut Count::default());
+    let several = cases.iter().filter(|case| case.removal.len() > 1);
+    let found: Vec<String> = several.flat_map(|case| needless(&site, case)).collect();
+    assert!(found.is_empty(), "needless:\n{}", found.join("\n"));
+}
+
+/// What a row calls its control is among what is taken away for it.
+#[test]
+fn each_control_is_among_its_removals() {
+    let named = |row: &&Row| row.removal.iter().any(|removal| removal.is_of(row.control));
+    let rows = rows();
+    let others: Vec<String> = rows
+        .iter()
+        .filter(|row| !named(row))
+        .map(|row| format!("{}: {:?} by {:?}", row.name, row.control, row.removal))
+        .collect();
+    assert!(others.is_empty(), "{}", others.join("\n"));
 }

@@ -1,8 +1,8 @@
 //! What a run needs: programs, a workspace with something to find around it, a command line.
 
-use crate::support::built;
 use crate::support::probe::{Answer, Planted, answers, install};
 use crate::support::user::{Account, Directory};
+use crate::support::{built, install as install_program};
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -72,8 +72,13 @@ impl Site {
         let bin = directory.0.join("bin");
         // Examples look for the init program one directory up.
         std::fs::create_dir_all(bin.join("examples")).unwrap();
-        for program in ["cofferdam", "cofferdam-init", "examples/run_plan"] {
-            copy(&built(program), &bin.join(program));
+        for program in [
+            "cofferdam",
+            "cofferdam-init",
+            "examples/careless",
+            "examples/run_plan",
+        ] {
+            install_program(&built(program), &bin.join(program));
         }
         std::fs::write(bin.join("strict.toml"), STRICT).unwrap();
         let project = directory.0.join("project");
@@ -101,24 +106,27 @@ impl Site {
         if !rustix::process::getuid().is_root() {
             return None;
         }
-        let mut command = self.command(Who::Root, Path::new("setpriv"));
+        let mut command = self.command(Who::Root, Path::new("/usr/bin/setpriv"));
         let Account { uid, gid, .. } = self.account;
         command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
         command.arg("--groups=4").arg(program);
         Some(command)
     }
 
+    /// A program, started by a caller that leaks what it can.
     pub fn command(&self, who: Who, program: &Path) -> Command {
+        let careless = self.bin("examples/careless");
         let mut command = match who {
-            Who::User => self.account.command(program),
+            Who::User => self.account.command(careless),
             Who::Root => {
-                let mut command = Command::new(program);
+                let mut command = Command::new(careless);
                 command.env_clear().env("HOME", "/root").current_dir("/");
                 command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
                 command
             }
         };
         command.env("COFFERDAM_TEST_SECRET", "visible outside");
+        command.arg("caller").arg(program);
         command
     }
 
@@ -150,6 +158,14 @@ impl Site {
         program.chain(options).chain(last).collect()
     }
 
+    /// The same outside.
+    pub fn probe_outside(&self) -> Vec<String> {
+        let program = [self.program.display().to_string()].into_iter();
+        program
+            .chain(self.planted.options.iter().cloned())
+            .collect()
+    }
+
     /// Runs with a regular file of the user's on stdin.
     pub fn output(&self, command: &mut Command) -> Output {
         let stdin = File::open(self.planted.workspace.join(".git/config")).unwrap();
@@ -166,11 +182,4 @@ impl Site {
         assert!(output.status.success(), "{command:?}: {said}");
         answers(&output.stdout)
     }
-}
-
-/// By install(1), as `support::probe::install` says.
-fn copy(from: &Path, to: &Path) {
-    let mut install = Command::new("install");
-    install.args(["--mode", "755"]).arg(from).arg(to);
-    assert!(install.status().unwrap().success(), "{install:?}");
 }

@@ -411,3 +411,45 @@ fn verify_tells_that_the_supervisor_was_lost() {
     let events = stdout(&site.run(&["events", "job"]));
     assert!(events.contains("supervisor"), "{events}");
 }
+
+/// Gateway and init both hear of the supervisor's end; either suffices.
+#[test]
+fn without_its_supervisor_it_ends_though_gateway_or_init_stands_still() {
+    let site = Site::alone("crash-still");
+    prepare(&site);
+    for still in [1, 2, 2, 2, 2, 2] {
+        leaves_nothing(&site, || {
+            site.detach("job", &[], "sleep 1000 & sleep 1000");
+            let all = site.processes("job").unwrap();
+            signal(all[still], Signal::STOP);
+            signal(all[0], Signal::KILL);
+            until("init is gone", || {
+                let state = fs::read_to_string(format!("/proc/{}/stat", all[2]));
+                state
+                    .map_or(true, |line| line.contains(") Z "))
+                    .then_some(())
+            });
+            // The sandbox ended without it: now it may see that.
+            signal(all[still], Signal::CONT);
+            until("every process is gone", || {
+                sandboxed(&site.account).is_empty().then_some(())
+            });
+        });
+    }
+}
+
+/// A command that is pid 1 itself holds no socket: it ends by the gateway and the kernel.
+#[test]
+fn without_its_supervisor_a_command_that_is_pid1_ends() {
+    let site = Site::alone("crash-pid1");
+    prepare(&site);
+    for _ in 0..10 {
+        leaves_nothing(&site, || {
+            site.detach("job", &["--pid1"], "sleep 1000 & sleep 1000");
+            signal(site.processes("job").unwrap()[0], Signal::KILL);
+            until("every process is gone", || {
+                sandboxed(&site.account).is_empty().then_some(())
+            });
+        });
+    }
+}

@@ -1,6 +1,8 @@
 //! How jobs end: exit codes, signals, the time limit, and the one line about what is weaker.
 
-use crate::site::{Site, code, complaints, finish, signal, start, stderr, stdout, text, until};
+use crate::site::{
+    Site, code, complaints, finish, sandboxed, signal, start, stderr, stdout, text, until,
+};
 use crate::support::skip;
 use rustix::process::Signal;
 use std::fs;
@@ -233,4 +235,16 @@ fn a_lost_init_or_gateway_is_told_as_such() {
         assert_eq!(code(&output), 125, "{}", text(&output));
         assert!(complaints(&output).contains(name), "{}", text(&output));
     }
+}
+
+#[test]
+fn what_left_the_jobs_session_and_parents_ends_with_it() {
+    let site = Site::alone("ending-daemon");
+    let daemon = "trap '' HUP TERM; echo up >&3; sleep 1000 & sleep 1000";
+    let script = format!("mkfifo f; (setsid sh -c \"{daemon}\" 3>f &); read up < f; exit 7");
+    let output = site.sh(&["-w", ".:copy"], &script);
+    assert_eq!(code(&output), 7, "{}", text(&output));
+    until("every process is gone", || {
+        sandboxed(&site.account).is_empty().then_some(())
+    });
 }

@@ -178,3 +178,53 @@ fn soft_and_hard_limits_are_set() {
         assert_eq!(values[values.len() - 2..], ["0", "0"], "{answer}");
     }
 }
+
+/// mq_open(2) by number, since no module of perl-base knows it: creates unless told not to.
+const OPEN: &str = "sub queue { my ($name, $flags, $messages) = @_; \
+    my $attributes = pack q(q8), 0, $messages, 8192, 0, 0, 0, 0, 0; \
+    syscall 240, $name, $flags, 0600, $attributes }";
+
+#[test]
+fn message_queues_work_and_are_the_sandboxs_own() {
+    let site = Site::new("mqueue");
+    let name = format!("cofferdam-{}", std::process::id());
+    let outside = |rest: &str| site.outside(&format!("perl -e '{OPEN} {rest}'"));
+    assert!(outside(&format!("print queue(qq({name}), 0102, 1)")) != "-1");
+    let job = format!(
+        "{OPEN} print queue(qq({name}), 2, 1) < 0 ? 0 + $! : q(seen); \
+         my $queue = queue(q(own), 0102, 4); my ($text, $buffer) = (q(hello), qq(\\0) x 8192); \
+         print q( ), syscall(242, $queue, $text, 5, 0, 0) < 0 ? 0 + $! : q(sent); \
+         my $got = syscall(243, $queue, $buffer, 8192, 0, 0); \
+         print q( ), substr($buffer, 0, $got), q( ), join q(,), glob q(/dev/mqueue/*); \
+         unlink q(/dev/mqueue/own) or print q( ), 0 + $!"
+    );
+    for options in [&[][..], &["-w", "."]] {
+        let mut arguments = vec!["run"];
+        arguments.extend(options);
+        arguments.extend(["--", "perl", "-e", &job]);
+        let output = site.run(&arguments);
+        let enoent = "2 sent hello /dev/mqueue/own";
+        assert_eq!(stdout(&output), enoent, "{options:?}: {}", text(&output));
+    }
+    assert!(outside(&format!("print queue(qq({name}), 2, 1)")) != "-1");
+    assert_eq!(
+        outside(&format!("my $name = qq({name}); print syscall 241, $name")),
+        "0"
+    );
+}
+
+#[test]
+fn message_queues_of_a_job_leave_some_to_the_caller() {
+    let site = Site::new("mqueue-bytes");
+    let fill = format!(
+        "{OPEN} my $n = 0; $n++ while queue(qq(q$n), 0102, 10) >= 0; print $n; $| = 1; print qq(\\n); sleep 1000"
+    );
+    site.detach("full", &["-w", "."], &format!("perl -e '{fill}'"));
+    let made: u32 = until("the job has all it can get", || {
+        stdout(&site.run(&["logs", "full"])).parse().ok()
+    });
+    assert!(made > 0, "{made}");
+    let outside = "my $name = qq(rest); my $made = queue($name, 0102, 10); print $made < 0 ? $! : syscall 241, $name";
+    assert_eq!(site.outside(&format!("perl -e '{OPEN} {outside}'")), "0");
+    site.remove("full");
+}

@@ -5,6 +5,7 @@ use crate::support::skip;
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// The first line names the cause with all `words`; 125; the workspace is as it was.
@@ -468,4 +469,16 @@ fn rootfs_that_is_none_is_refused() {
     fs::create_dir(&empty).unwrap();
     let output = site.run(&["run", "--rootfs", empty.to_str().unwrap(), "--", "true"]);
     assert!(matches!(code(&output), 125 | 127), "{}", text(&output));
+}
+
+#[test]
+fn a_sandbox_in_a_sandbox_is_refused_by_name() {
+    let site = Site::new("refusals-nested");
+    let program = crate::site::program();
+    let directory = Path::new(&program).parent().unwrap().display();
+    let mount = format!("{directory}={directory}");
+    let nested = [
+        "run", "--mount", &mount, "--", &program, "run", "--", "true",
+    ];
+    check(&site.run(&nested), "a sandbox in a sandbox", &["namespace"]);
 }

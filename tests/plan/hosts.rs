@@ -58,7 +58,6 @@ pub fn debian_6_1() -> Facts {
             newgidmap: Some("/usr/bin/newgidmap".to_owned()),
         },
         landlock_abi: 2,
-        landlock_errata: 0,
         seccomp: Seccomp {
             filter: true,
             user_notify: true,

@@ -186,7 +186,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let tmpfs = prop::collection::vec(
         (
             place(),
-            prop_oneof![Just(0u64), Just(u64::MAX), 1..1u64 << 36],
+            prop::option::of(prop_oneof![Just(0u64), Just(u64::MAX), 1..1u64 << 36]),
         ),
         0..3,
     );
@@ -240,7 +240,6 @@ fn mounts(op: &Op) -> bool {
     matches!(
         op,
         Op::Root { .. }
-            | Op::Directory { .. }
             | Op::File { .. }
             | Op::Symlink { .. }
             | Op::Bind { .. }
@@ -250,6 +249,7 @@ fn mounts(op: &Op) -> bool {
             | Op::Overlay { .. }
             | Op::Proc { .. }
             | Op::Devpts { .. }
+            | Op::Mqueue { .. }
             | Op::Terminal { .. }
             | Op::Mask { .. }
             | Op::ReadOnly { .. }
@@ -300,7 +300,11 @@ fn never_hosts_root(plan: &Plan) {
     }
     for source in &plan.sources {
         assert!(
-            source.owners.iter().all(|extent| extent.outside > 0),
+            source
+                .owners
+                .iter()
+                .flat_map(|owners| owners.uids.iter().chain(&owners.gids))
+                .all(|extent| extent.outside > 0),
             "{source:?}"
         );
     }
@@ -346,6 +350,10 @@ fn holds(policy: &Policy, request: &Request, plan: &Plan) {
             "{} > {memory}",
             tmpfs_bytes(plan)
         );
+    }
+    for grant in &policy.filesystem.tmpfs {
+        let kept = |op: &Op| matches!(op, Op::Tmpfs { path, size, .. } if *path == grant.target && grant.size.is_none_or(|asked| *size == asked.max(4096)));
+        assert!(plan.steps.iter().any(|step| kept(&step.op)), "{grant:?}");
     }
     for step in &plan.steps {
         assert!(!step.why.to_string().is_empty() && !step.op.summary().is_empty());

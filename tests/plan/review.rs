@@ -31,6 +31,12 @@ fn mount(source: &str, target: &str) -> Mount {
     }
 }
 
+/// The request of this name.
+fn asked(wanted: &str) -> Request {
+    let found = requests::all().find_map(|(name, request)| (name == wanted).then_some(request));
+    found.unwrap()
+}
+
 fn masked(path: &str) -> Sourced<String> {
     let origin = Origin::File {
         path: "p.toml".to_owned(),
@@ -107,7 +113,7 @@ fn parents_are_mounted_before_children_whatever_the_order_of_flags() {
     let mut policy = preset("strict");
     policy.filesystem.tmpfs = vec![TmpfsGrant {
         target: "/data".to_owned(),
-        size: 1 << 20,
+        size: Some(1 << 20),
         origin: requests::flag("--tmpfs"),
     }];
     let mut request = requests::bare();
@@ -207,7 +213,7 @@ fn a_tmpfs_never_has_the_size_that_means_no_limit() {
     let mut policy = preset("strict");
     policy.filesystem.tmpfs = vec![TmpfsGrant {
         target: "/data".to_owned(),
-        size: 0,
+        size: Some(0),
         origin: requests::flag("--tmpfs"),
     }];
     let plan = accepted(&policy, &requests::bare());
@@ -377,7 +383,6 @@ fn every_step_says_in_a_few_words_what_it_does() {
             }
         }
     }
-    // `directory` is in the vocabulary of a plan and no preset needs it here.
     let expected = [
         "affinity",
         "bind",
@@ -392,6 +397,7 @@ fn every_step_says_in_a_few_words_what_it_does() {
         "landlock",
         "loopback",
         "mask",
+        "mqueue",
         "namespace_limits",
         "namespaces",
         "no_new_privileges",
@@ -414,4 +420,133 @@ fn every_step_says_in_a_few_words_what_it_does() {
         seen.iter().map(String::as_str).collect::<Vec<_>>(),
         expected
     );
+}
+
+#[test]
+fn owners_of_roots_sources_have_a_map_for_gids_of_their_own() {
+    let mut facts = hosts::others()
+        .find_map(|(name, facts)| (name == "6.18-root-delegated").then_some(facts))
+        .unwrap();
+    facts.caller.gid = 300_000;
+    facts.subordinate.gids = Some(IdRange {
+        start: 300_001,
+        count: 65536,
+    });
+    let first = |request: &Request| {
+        let plan = plan(&preset("untrusted"), request, &facts).unwrap();
+        let owners = plan.sources.into_iter().find_map(|source| source.owners);
+        let owners = owners.expect("owners are mapped");
+        [owners.uids[0], owners.gids[0]].map(|extent| (extent.inside, extent.outside))
+    };
+    assert_eq!(first(&asked("rootfs")), [(0, 100_001), (0, 300_001)]);
+    let mut copy = asked("copy");
+    let object = &mut copy.workspace.as_mut().unwrap().object;
+    (object.uid, object.gid) = (0, 7);
+    assert_eq!(first(&copy), [(0, 100_000), (7, 300_000)]);
+}
+
+fn without_cgroup() -> Facts {
+    hosts::others()
+        .find_map(|(name, facts)| (name == "6.1-user-none").then_some(facts))
+        .unwrap()
+}
+
+fn tmpfs(size: Option<u64>) -> TmpfsGrant {
+    TmpfsGrant {
+        target: "/scratch".to_owned(),
+        size,
+        origin: requests::flag("--tmpfs"),
+    }
+}
+
+#[test]
+fn an_asked_tmpfs_size_is_kept_or_refused_and_never_shrinks() {
+    let mut policy = preset("untrusted");
+    policy.resources.memory.value = Some(64 << 20);
+    let sizes = |policy: &Policy| -> Vec<(String, u64)> {
+        let plan = plan(policy, &requests::bare(), &without_cgroup()).unwrap();
+        let size = |op: Op| match op {
+            Op::Tmpfs { path, size, .. } => Some((path, size)),
+            _ => None,
+        };
+        plan.steps.into_iter().filter_map(|s| size(s.op)).collect()
+    };
+    let of = |sizes: &[(String, u64)], wanted: &str| {
+        let found = sizes.iter().find(|(path, _)| path == wanted);
+        found.unwrap().1
+    };
+    policy.filesystem.tmpfs = vec![tmpfs(Some(5000))];
+    assert_eq!(of(&sizes(&policy), "/scratch"), 5000);
+    policy.filesystem.tmpfs = vec![tmpfs(Some(60 << 20))];
+    let large = sizes(&policy);
+    assert_eq!(of(&large, "/scratch"), 60 << 20);
+    assert!((64 << 10..4 << 20).contains(&of(&large, "/tmp")));
+    // Nobody asked for this one: it shrinks with the others.
+    policy.filesystem.tmpfs = vec![tmpfs(None)];
+    let shared = sizes(&policy);
+    assert_eq!(of(&shared, "/scratch"), of(&shared, "/tmp"));
+    policy.filesystem.tmpfs = vec![tmpfs(Some(64 << 20))];
+    let cause = refused(&policy, &requests::bare(), &without_cgroup());
+    assert!(
+        cause.contains("memory 64M (preset untrusted:")
+            && cause.contains("67108864 of them asked for by --tmpfs"),
+        "{cause}"
+    );
+}
+
+#[test]
+fn a_rootfs_of_the_callers_files_without_a_workspace_says_what_that_means() {
+    let said = |policy: &str, request: &Request, facts: &Facts| {
+        let plan = plan(&preset(policy), request, facts).unwrap();
+        plan.warnings.join("\n")
+    };
+    let host = hosts::debian_6_1();
+    let warned = said("untrusted", &asked("rootfs"), &host);
+    assert!(
+        warned.contains("files of uid 1000 are nobody's inside") && warned.contains("-w DIR"),
+        "{warned}"
+    );
+    assert!(!said("untrusted", &asked("rootfs-rw"), &host).contains("nobody's"));
+    // Read-only anyway, mapped by the launcher, or of a subordinate id.
+    assert_eq!(said("strict", &asked("rootfs"), &host), "");
+    let root = hosts::others().find_map(|(n, f)| (n == "6.1-root-v1").then_some(f));
+    assert_eq!(said("untrusted", &asked("rootfs"), &root.unwrap()), "");
+    let mut subordinate = asked("rootfs");
+    subordinate.rootfs.as_mut().unwrap().uid = 100_000;
+    assert_eq!(said("untrusted", &subordinate, &host), "");
+    let mut roots = asked("rootfs");
+    roots.rootfs.as_mut().unwrap().uid = 0;
+    assert!(said("untrusted", &roots, &host).contains("unpack the directory as yourself"));
+}
+
+#[test]
+fn a_mask_in_what_is_made_empty_is_refused() {
+    let mut policy = preset("untrusted");
+    let mut request = asked("rootfs");
+    for path in ["/tmp/cache", "/dev/shm/x", "/dev/pts/9"] {
+        policy.filesystem.masked = vec![masked(path)];
+        request.masked = [(path.to_owned(), false)].into();
+        let cause = refused(&policy, &request, &hosts::debian_6_1());
+        assert!(
+            cause.contains(&format!("masked {path} (p.toml:3): "))
+                && cause.contains("is made empty for each sandbox"),
+            "{cause}"
+        );
+    }
+    // What a mount shows there is there.
+    policy.filesystem.masked = vec![masked("/tmp/data/key")];
+    request.masked = [("/tmp/data/key".to_owned(), false)].into();
+    request.mounts = vec![mount("/srv/data", "/tmp/data")];
+    assert!(plan(&policy, &request, &hosts::debian_6_1()).is_ok());
+}
+
+#[test]
+fn recorded_calls_wait_killably_where_the_kernel_can() {
+    let mut host = hosts::debian_6_1();
+    for known in [true, false] {
+        host.seccomp.wait_killable = known;
+        let plan = plan(&preset("untrusted"), &requests::bare(), &host).unwrap();
+        assert!(plan.supervise.records_refusals);
+        assert_eq!(plan.supervise.wait_killable, known);
+    }
 }

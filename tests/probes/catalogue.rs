@@ -70,48 +70,32 @@ impl Row {
     }
 }
 
-/// What a probe may see. `not-run` is never among it.
+/// What a probe must see. `not-run` is never it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// `refused` with one of these.
-    Errno(&'static [&'static str]),
-    /// `refused` with one of these, or `absent`.
-    ErrnoOrAbsent(&'static [&'static str]),
+    /// `refused` with this errno (or signal), no other.
+    Errno(&'static str),
     /// `refused` without an errno: looked for and not found.
     Clean,
-    /// As `Clean`, or `absent`.
-    CleanOrAbsent,
-    /// As `CleanOrAbsent`, or `refused` with one of these.
-    CleanOrAbsentOrErrno(&'static [&'static str]),
     /// `absent`.
     Absent,
     /// `allowed`: it must keep working.
     Allowed,
-    /// `refused` with one of these where Landlock has this ABI, else anything.
-    FromLandlock(u32, &'static [&'static str]),
+    /// One of these, by what this host is, for this reason.
+    Host(&'static [Expect], &'static str),
     /// Anything: no promise is made, for this reason.
     Recorded(&'static str),
 }
 
 impl Expect {
-    /// Whether an outcome is as expected. `landlock` is the host's ABI.
-    pub fn holds(self, outcome: &str, errno: Option<&str>, landlock: u32) -> bool {
-        let among = |list: &[&str]| {
-            outcome == "refused" && errno.is_some_and(|errno| list.contains(&errno))
-        };
-        let clean = outcome == "refused" && errno.is_none();
-        let absent = outcome == "absent";
+    /// Whether an outcome is as expected.
+    pub fn holds(self, outcome: &str, errno: Option<&str>) -> bool {
         match self {
-            Self::Errno(list) => among(list),
-            Self::ErrnoOrAbsent(list) => among(list) || absent,
-            Self::Clean => clean,
-            Self::CleanOrAbsent => clean || absent,
-            Self::CleanOrAbsentOrErrno(list) => clean || absent || among(list),
-            Self::Absent => absent,
+            Self::Errno(name) => outcome == "refused" && errno == Some(name),
+            Self::Clean => outcome == "refused" && errno.is_none(),
+            Self::Absent => outcome == "absent",
             Self::Allowed => outcome == "allowed",
-            Self::FromLandlock(abi, list) => {
-                outcome != "not-run" && (landlock < abi || among(list))
-            }
+            Self::Host(any, _) => any.iter().any(|one| one.holds(outcome, errno)),
             Self::Recorded(_) => outcome != "not-run",
         }
     }
@@ -158,8 +142,16 @@ pub enum Control {
     Rlimit(&'static str),
     /// Signal dispositions and mask are reset.
     Signals,
+    /// All mounts are private.
+    Propagation,
+    /// Calls through the table of another architecture kill the process.
+    Foreign,
+    /// The working directory must lie below the root.
+    Directory,
     /// Our pid 1 is not dumpable.
     InitUndumpable,
+    /// A session keyring of its own.
+    Keyring,
     /// The kernel alone, whatever we do.
     Kernel,
 }
@@ -199,6 +191,8 @@ pub enum Arrangement {
     Terminal,
     /// The current directory was removed.
     VanishedDirectory,
+    /// The session keyring holds a key.
+    SessionKey,
     /// SSH_AUTH_SOCK names the outside socket.
     SessionSocket,
     /// XDG_RUNTIME_DIR holds a listening `bus`.
@@ -238,16 +232,48 @@ pub enum Removal {
     SkipSetgroups,
     /// Leave pid 1 dumpable.
     InitDumpable,
+    /// Forget what is code and no step of a plan: `careless launch --without` this.
+    Forget(&'static str),
     /// Nothing of ours: something else stops it as well, named here.
     Behind(&'static str),
 }
 
-/// What the filter answers.
-const DENIED: &[&str] = &["EPERM", "ENOSYS"];
-/// What a foreign entry gets: the filter's answer, or its signal.
-const FOREIGN: &[&str] = &["ENOSYS", "EPERM", "SIGSYS"];
-/// What a file that must not be written answers.
-const UNWRITABLE: &[&str] = &["EROFS", "EACCES", "EPERM"];
+impl Removal {
+    /// Whether this takes that control away.
+    pub fn is_of(self, control: Control) -> bool {
+        match (self, control) {
+            (Self::Behind(_), _) => true,
+            (Self::DropSeccompRule(name), Control::Seccomp(call)) => name == call,
+            (Self::DropStep("landlock", _), Control::Landlock)
+            | (Self::DropStep("keyring", _), Control::Keyring)
+            | (Self::DropStep("capabilities", _), Control::Capabilities)
+            | (Self::AddCapability(_), Control::Capabilities)
+            | (Self::AddBind(_) | Self::DropMountFlag(..), Control::Mounts(_))
+            | (Self::SkipNoNewPrivs, Control::NoNewPrivs)
+            | (Self::SkipSetgroups, Control::Groups)
+            | (Self::SkipEnvironment, Control::Environment)
+            | (Self::SkipStdioPipes, Control::Descriptors)
+            | (Self::InitDumpable, Control::InitUndumpable)
+            | (Self::MoveNamespace("mnt"), Control::LockedMounts)
+            | (Self::Forget("descriptors"), Control::Descriptors)
+            | (Self::Forget("session"), Control::Terminal)
+            | (Self::Forget("signals"), Control::Signals)
+            | (Self::Forget("propagation"), Control::Propagation)
+            | (Self::Forget("foreign"), Control::Foreign)
+            | (Self::Forget("dumpable"), Control::InitUndumpable)
+            | (Self::Forget("getcwd"), Control::Directory)
+            | (Self::Forget("pids"), Control::Namespace("pid")) => true,
+            (Self::DropStep("mask", at), Control::Mask(path))
+            | (Self::DropStep("read_only", at), Control::ReadOnly(path))
+            | (Self::DropStep("protect", at), Control::Protected(path)) => at == path,
+            (Self::ShareNamespace(kind), Control::Namespace(name))
+            | (Self::MoveNamespace(kind), Control::NamespaceOwner(name))
+            | (Self::RaiseLimit(kind), Control::NamespaceLimit(name))
+            | (Self::RaiseRlimit(kind), Control::Rlimit(name)) => kind == name,
+            _ => false,
+        }
+    }
+}
 
 /// A row that is the same in both presets.
 const fn row(

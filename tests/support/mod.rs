@@ -13,6 +13,7 @@ pub mod probe;
 pub mod user;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A program of this build: a binary, or `examples/probe`.
 pub fn built(name: &str) -> PathBuf {
@@ -26,6 +27,16 @@ pub fn built(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// Copies a program to where an ordinary user can reach it.
+///
+/// By install(1): a file that this process wrote itself could still be open in
+/// a child that another test forks just then, and executing it would be ETXTBSY.
+pub fn install(from: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    install.args(["--mode", "755"]).arg(from).arg(to);
+    assert!(install.status().unwrap().success(), "{install:?}");
 }
 
 /// Says that something was not tested, and why. Never for what a test is about.

@@ -30,18 +30,9 @@ pub fn answers(stdout: &[u8]) -> BTreeMap<String, Answer> {
 }
 
 /// A copy of the probe program where an ordinary user can reach it.
-///
-/// Made by install(1): a file that this process wrote itself could still be
-/// open in a child that another test forks just then, and executing it would
-/// be ETXTBSY.
 pub fn install(directory: &Path) -> PathBuf {
     let program = directory.join("probe");
-    let mut install = Command::new("install");
-    install
-        .args(["--mode", "755"])
-        .arg(built("examples/probe"))
-        .arg(&program);
-    assert!(install.status().unwrap().success(), "{install:?}");
+    super::install(&built("examples/probe"), &program);
     program
 }
 

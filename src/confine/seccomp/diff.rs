@@ -27,7 +27,8 @@ impl fmt::Display for Difference {
         } = self;
         write!(out, "{call}: {why}")?;
         if *in_part {
-            write!(out, " (some arguments, such as {example:#x?})")?;
+            let words = example.map(|word| format!("{word:#x}"));
+            write!(out, " (for some arguments, such as {})", words.join(" "))?;
         }
         Ok(())
     }

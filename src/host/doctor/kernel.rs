@@ -44,7 +44,7 @@ pub fn seccomp(facts: &Facts) -> Finding {
 }
 
 /// The ABI, and what the default policy needs of it.
-pub fn landlock(facts: &Facts) -> Finding {
+pub fn landlock(facts: &Facts, deep: &Deep) -> Finding {
     const CONTROL: &str = "landlock";
     let newer = "boot Linux 5.19 or later";
     match facts.landlock_abi {
@@ -55,7 +55,7 @@ pub fn landlock(facts: &Facts) -> Finding {
             missing(CONTROL, format!("ABI {abi}, which forbids every rename between directories"))
                 .fix(newer)
         }
-        abi => return ok(CONTROL, format!("ABI {abi}, errata {:#x}", facts.landlock_errata)),
+        abi => return ok(CONTROL, format!("ABI {abi}, errata {:#x}", deep.landlock_errata)),
     }
     .costs("files are confined by mounts alone; a policy starts only if it degrades `landlock`")
 }

@@ -156,6 +156,7 @@ fn mount_point(op: &Op) -> Option<&str> {
         | Op::Tmpfs { path, .. }
         | Op::Overlay { path, .. }
         | Op::Proc { path }
+        | Op::Mqueue { path }
         | Op::Devpts { path, .. }
         | Op::Mask { path, .. }
         | Op::ReadOnly { path } => Some(path),
@@ -230,6 +231,11 @@ fn found(plan: &Plan, step: &Step, path: &str) -> Found {
             "the sandbox's own /proc; the kernel decides file by file, and shows only processes of the sandbox",
             Remedy::None,
         ),
+        Op::Mqueue { .. } => Found::new(
+            Writable,
+            "the sandbox's own message queues, none of the host's",
+            Remedy::None,
+        ),
         Op::Devpts { .. } => Found::new(
             Writable,
             "the sandbox's own terminals, none of the host's",
@@ -300,9 +306,7 @@ fn below_root(plan: &Plan, root: &Root, path: &str) -> Found {
 /// Whether the plan makes the path: a file, a directory, or what leads to one.
 fn made(plan: &Plan, path: &str) -> bool {
     plan.steps.iter().any(|step| match &step.op {
-        Op::File { path: at, .. }
-        | Op::Directory { path: at, .. }
-        | Op::Symlink { path: at, .. } => within(at, path).is_some(),
+        Op::File { path: at, .. } | Op::Symlink { path: at, .. } => within(at, path).is_some(),
         op => mount_point(op).is_some_and(|at| within(at, path).is_some()),
     })
 }

@@ -18,17 +18,6 @@ fn preset(line: u32) -> Origin {
     }
 }
 
-fn source(path: &str) -> Source {
-    Source {
-        path: path.to_owned(),
-        inode: None,
-        character: None,
-        follow: false,
-        handed: false,
-        owners: Vec::new(),
-    }
-}
-
 fn bind(source: usize, path: &str, read_only: bool, devices: bool) -> Op {
     let attributes = Attributes {
         read_only,
@@ -167,12 +156,15 @@ pub(crate) fn plan() -> Plan {
             machine: text("x86_64"),
             landlock_abi: 3,
         },
-        sources: ["/usr", "/dev/null", "/home/me/src"].map(source).to_vec(),
+        sources: ["/usr", "/dev/null", "/home/me/src"]
+            .map(Source::at)
+            .to_vec(),
         supervise: Supervise {
             timeout: Some(3600),
             log_bytes: 64 << 20,
             events_per_second: 100,
             records_refusals: true,
+            wait_killable: true,
             disk: None,
             not_kept: Vec::new(),
         },

@@ -21,7 +21,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
-/// How long a start may take: far more than any start needs, so that only a hung one meets it.
+/// How long each half of a start may take: far more than any needs, so that only a hung one meets it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a launch needs beside the Plan.
@@ -74,15 +74,25 @@ pub struct Running {
 
 /// Starts a sandbox. When this fails, nothing of it is left running.
 ///
+/// `meanwhile` runs while the stage builds the root, and the job's filter is sent
+/// only after it: no job runs when it failed.
+///
 /// # Errors
-/// The step that failed and why; see [`LaunchError`].
-pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
+/// The step that failed and why; see [`LaunchError`]. What `meanwhile` said.
+pub fn launch<E: From<LaunchError>>(
+    launch: Launch<'_>,
+    meanwhile: impl FnOnce() -> Result<(), E>,
+) -> Result<Running, E> {
     let plan = launch.plan;
     let text = serde_json::to_vec(&plan.without_rules())
         .map_err(|error| LaunchError::Encode(error.to_string()))?;
     let plan_file = files::sealed("plan", &text)?;
     let (gateway_socket, gateway_end) = pair()?;
     let (init_socket, init_end) = pair()?;
+    let sockets = Sockets {
+        gateway: &gateway_socket,
+        init: &init_socket,
+    };
     let gateway = process::start(process::Descriptors {
         program: launch.program,
         stdio: &launch.stdio,
@@ -96,14 +106,12 @@ pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
         gateway,
         init: None,
     };
-    match starting.follow(
-        plan,
-        launch.keeper,
-        launch.cgroup,
-        launch.size,
-        &gateway_socket,
-        &init_socket,
-    ) {
+    let followed = starting
+        .prepare(plan, launch.keeper, launch.cgroup, launch.size, sockets)
+        .map_err(E::from)
+        .and_then(|()| meanwhile())
+        .and_then(|()| starting.finish(plan, sockets).map_err(E::from));
+    match followed {
         Ok((init, terminal, listener)) => Ok(Running {
             gateway: starting.gateway,
             init,
@@ -146,29 +154,38 @@ struct Starting {
 
 type Started = (Child, Option<OwnedFd>, Option<OwnedFd>);
 
+/// Our ends.
+#[derive(Clone, Copy)]
+struct Sockets<'a> {
+    gateway: &'a OwnedFd,
+    init: &'a OwnedFd,
+}
+
 impl Starting {
-    fn follow(
+    /// Until the stage has ids and builds the root.
+    fn prepare(
         &mut self,
         plan: &Plan,
         keeper: Keeper<'_>,
         cgroup: Option<&Group>,
         size: Option<Size>,
-        gateway_socket: &OwnedFd,
-        init_socket: &OwnedFd,
-    ) -> Result<Started, LaunchError> {
+        sockets: Sockets<'_>,
+    ) -> Result<(), LaunchError> {
         let writer = keeper.start_mapping(plan, self.gateway.pid)?;
-        let deadline = Instant::now() + DEADLINE;
-        let init = stage_process(plan, gateway_socket, init_socket, deadline)?;
+        let init = stage_process(plan, sockets)?;
         let pid = init.pid;
         self.init = Some(init);
         if let Some(group) = cgroup {
             keeper.enter(group, pid)?;
         }
         writer.finish()?;
-        tell(init_socket, &Order::Go { size })?;
-        // While the stage builds the root; it waits for its filter before it becomes init.
-        send_filters(plan, gateway_socket, init_socket)?;
-        let (terminal, listener) = started(plan, init_socket, deadline)?;
+        tell(sockets.init, &Order::Go { size })
+    }
+
+    /// Until the job has been executed.
+    fn finish(&mut self, plan: &Plan, sockets: Sockets<'_>) -> Result<Started, LaunchError> {
+        send_filters(plan, sockets)?;
+        let (terminal, listener) = started(plan, sockets.init)?;
         match self.init.take() {
             Some(init) => Ok((init, terminal, listener)),
             None => Err(LaunchError::Gone),
@@ -192,16 +209,16 @@ fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
 
 /// Sends gateway and stage their filters, one packet each; unproven bytes have
 /// no way into a sandbox.
-fn send_filters(plan: &Plan, gateway: &OwnedFd, init: &OwnedFd) -> Result<(), LaunchError> {
+fn send_filters(plan: &Plan, sockets: Sockets<'_>) -> Result<(), LaunchError> {
     let arch = Arch::from_machine(&plan.requires.machine)
         .ok_or_else(|| LaunchError::Filter("no system-call table for this machine".to_owned()))?;
-    send(gateway, &prove(&preset::gateway_filter(arch))?)?;
+    send(sockets.gateway, &prove(&preset::gateway_filter(arch))?)?;
     let filter = plan.steps.iter().find_map(|step| match &step.op {
         Op::Seccomp { filter } => Some(filter),
         _ => None,
     });
     match filter {
-        Some(filter) => send(init, &prove(filter)?),
+        Some(filter) => send(sockets.init, &prove(filter)?),
         None => Err(LaunchError::Filter(
             "the plan has no seccomp step".to_owned(),
         )),
@@ -262,17 +279,13 @@ fn wait_readable(sockets: &[&OwnedFd], deadline: Instant) -> Result<Vec<bool>, L
 }
 
 /// Waits for the stage process; a failed step of either process arrives here too.
-fn stage_process(
-    plan: &Plan,
-    gateway: &OwnedFd,
-    init: &OwnedFd,
-    deadline: Instant,
-) -> Result<Child, LaunchError> {
-    let ready = wait_readable(&[gateway, init], deadline)?;
+fn stage_process(plan: &Plan, sockets: Sockets<'_>) -> Result<Child, LaunchError> {
+    let deadline = Instant::now() + DEADLINE;
+    let ready = wait_readable(&[sockets.gateway, sockets.init], deadline)?;
     let socket = if ready.first() == Some(&true) {
-        gateway
+        sockets.gateway
     } else {
-        init
+        sockets.init
     };
     match hear(socket, deadline)?.0 {
         Report::Stage { pid } => {
@@ -332,11 +345,8 @@ fn send(socket: &OwnedFd, bytes: &[u8]) -> Result<(), LaunchError> {
 }
 
 /// Follows the stage until the job has been executed.
-fn started(
-    plan: &Plan,
-    init: &OwnedFd,
-    deadline: Instant,
-) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+fn started(plan: &Plan, init: &OwnedFd) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+    let deadline = Instant::now() + DEADLINE;
     let (mut terminal, mut listener) = (None, None);
     let mut executed = false;
     loop {

@@ -9,8 +9,7 @@
 
 use super::{LaunchError, idmap};
 use crate::cgroup::Group;
-use crate::confine::idmap::Extent;
-use crate::sandbox::plan::{Plan, Source};
+use crate::sandbox::plan::{Owners, Plan, Source};
 use crate::sys::process::{Child, Cloned, clone_process, exit_now};
 use crate::sys::{mount, process, signal, socket};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -113,15 +112,15 @@ fn open_source(source: &Source) -> Result<OwnedFd, LaunchError> {
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(&fd, "", flags).map_err(fail("open_tree"))?;
     mount::make_private(tree.as_fd()).map_err(fail("mount_setattr private"))?;
-    if !source.owners.is_empty() {
-        let namespace = namespace_with(&source.owners).map_err(fail("map owners"))?;
+    if let Some(owners) = &source.owners {
+        let namespace = namespace_with(owners).map_err(fail("map owners"))?;
         mount::map_ids(tree.as_fd(), namespace.as_fd()).map_err(fail("mount_setattr idmap"))?;
     }
     Ok(tree)
 }
 
-/// A user namespace with this map for uids and gids, held by its descriptor alone.
-fn namespace_with(extents: &[Extent]) -> Result<OwnedFd, Errno> {
+/// A user namespace with these maps, held by its descriptor alone.
+fn namespace_with(owners: &Owners) -> Result<OwnedFd, Errno> {
     let (mine, theirs) = socket::pair()?;
     match clone_process(libc::CLONE_NEWUSER as u32, false)? {
         Cloned::Child => {
@@ -133,7 +132,7 @@ fn namespace_with(extents: &[Extent]) -> Result<OwnedFd, Errno> {
         }
         Cloned::Parent(child) => {
             drop(theirs);
-            let namespace = write_and_open(child.pid, extents);
+            let namespace = write_and_open(child.pid, owners);
             drop(mine);
             process::reap(&child.pidfd)?;
             namespace
@@ -141,11 +140,12 @@ fn namespace_with(extents: &[Extent]) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn write_and_open(pid: i32, extents: &[Extent]) -> Result<OwnedFd, Errno> {
-    let text = crate::confine::idmap::text(extents);
+fn write_and_open(pid: i32, owners: &Owners) -> Result<OwnedFd, Errno> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    std::fs::write(format!("/proc/{pid}/uid_map"), &text).map_err(errno)?;
-    std::fs::write(format!("/proc/{pid}/gid_map"), &text).map_err(errno)?;
+    for (name, extents) in [("uid_map", &owners.uids), ("gid_map", &owners.gids)] {
+        let text = crate::confine::idmap::text(extents);
+        std::fs::write(format!("/proc/{pid}/{name}"), text).map_err(errno)?;
+    }
     let path = format!("/proc/{pid}/ns/user");
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
@@ -405,17 +405,26 @@ mod tests {
         }
     }
 
+    type Served = Result<[u8; N], LaunchError>;
+
+    /// A process that the code under test waits for.
+    fn spawn(program: &str, argument: &str) -> (std::process::Child, Child) {
+        let process = Command::new(program).arg(argument).spawn().unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        (process, Child { pid, pidfd })
+    }
+
     /// Serves a supervisor that has said all this, and lives until it is killed
     /// or, where it stays, for ever.
-    fn hear_all(said: &[&[u8]], stays: bool) -> (Result<[u8; N], LaunchError>, Vec<(u32, i32)>) {
+    fn hear_all(said: &[&[u8]], stays: bool) -> (Served, Vec<(u32, i32)>) {
         let (mine, theirs) = socket::pair().unwrap();
         for message in said {
             socket::send(&theirs, message, &[]).unwrap();
         }
         let program = if stays { "1000" } else { "0" };
-        let process = Command::new("sleep").arg(program).spawn().unwrap();
-        let pid = i32::try_from(process.id()).unwrap();
-        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let (_process, child) = spawn("sleep", program);
+        let pid = child.pid;
         // Nothing is ever written to it: no signal.
         let (signals, _open) = rustix::pipe::pipe().unwrap();
         if !stays {
@@ -423,7 +432,7 @@ mod tests {
         }
         let mut heard = Heard::default();
         let serving = Serving {
-            child: Child { pid, pidfd },
+            child,
             socket: mine,
             keep: &mut heard,
             record: None,
@@ -471,12 +480,10 @@ mod tests {
         let (read, write) = rustix::pipe::pipe().unwrap();
         socket::send(&theirs, &[2; N], &[write.as_fd()]).unwrap();
         drop((write, theirs));
-        let process = Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(process.id()).unwrap();
-        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let (_process, child) = spawn("sleep", "0");
         let (signals, _open) = rustix::pipe::pipe().unwrap();
         let serving = Serving {
-            child: Child { pid, pidfd },
+            child,
             socket: mine,
             keep: &mut Heard::default(),
             record: None,

@@ -33,12 +33,8 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
     });
     for (path, number) in NODES {
         let source = draft.source(Source {
-            path: path.to_owned(),
-            inode: None,
             character: Some(number),
-            follow: false,
-            handed: false,
-            owners: Vec::new(),
+            ..Source::at(path)
         });
         let attributes = Attributes {
             no_exec: true,
@@ -66,6 +62,9 @@ pub(super) fn devices(draft: &mut Draft<'_>, maps: &Maps) {
     draft.always(Op::Devpts {
         path: "/dev/pts".to_owned(),
         max: TERMINALS,
+    });
+    draft.always(Op::Mqueue {
+        path: "/dev/mqueue".to_owned(),
     });
     let size = draft.policy.filesystem.tmp.value;
     draft.always(Op::Tmpfs {

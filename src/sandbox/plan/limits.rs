@@ -3,6 +3,7 @@
 use super::order::Draft;
 use super::{CgroupLimits, Op, Rlimit, Root, Upper};
 use crate::host::facts::{Cgroup, Facts};
+use crate::policy::text::format_size;
 use crate::policy::{Access, Control, Policy, RootfsMode};
 use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;
@@ -78,7 +79,7 @@ fn cgroup(draft: &mut Draft<'_>) -> CgroupLimits {
 fn memory(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u64> {
     let limit = draft.policy.resources.memory.clone();
     let bytes = limit.value?;
-    let requested = crate::policy::text::format_size(bytes);
+    let requested = format_size(bytes);
     if by_cgroup {
         draft.control(
             "memory",
@@ -160,6 +161,10 @@ fn pids(draft: &mut Draft<'_>, by_cgroup: bool) -> Option<u32> {
     by_cgroup.then_some(pids)
 }
 
+/// Bytes of POSIX message queues: half of what the kernel gives a user, since
+/// those of a sandbox count for the caller's uid, too (getrlimit(2)).
+const MESSAGE_QUEUES: u64 = 409_600;
+
 /// A pipe handler ignores a core limit of 0 and takes 1 for "nothing": core(5).
 /// Half of the descriptors stay with gateway and edge, since those of one uid
 /// in flight are counted together: unix(7), ETOOMANYREFS. The step comes right
@@ -173,7 +178,7 @@ pub(super) fn rlimits(draft: &mut Draft<'_>) {
         (Rlimit::Core, 1, 1),
         (Rlimit::Nofile, soft, nofile),
         (Rlimit::Memlock, 8 << 20, 8 << 20),
-        (Rlimit::Msgqueue, 819_200, 819_200),
+        (Rlimit::Msgqueue, MESSAGE_QUEUES, MESSAGE_QUEUES),
         (Rlimit::Sigpending, 4096, 4096),
         (Rlimit::Rtprio, 0, 0),
         (Rlimit::Nice, 0, 0),
@@ -211,7 +216,7 @@ fn time_and_disk(draft: &mut Draft<'_>) {
         draft.weaker(
             Control::Disk,
             "disk",
-            crate::policy::text::format_size(bytes),
+            format_size(bytes),
             "looked at every second, not held by the kernel".to_owned(),
             &limit.origin,
             "tmpfs layers need Linux 6.6",
@@ -238,43 +243,66 @@ pub(super) fn disk(policy: &Policy, request: &Request, facts: &Facts) -> Option<
 
 /// Least size of a tmpfs: to the kernel 0 is no limit at all (tmpfs(5)).
 const PAGE: u64 = 4096;
+/// What every tmpfs keeps of its size, if that is not less: the root's own files fit.
+const LEAST: u64 = 64 << 10;
 
-/// Sizes of all tmpfs shrink alike until they are together within a memory limit
-/// that no cgroup enforces.
+/// Without a memory cgroup all tmpfs together stay within the memory limit: sizes
+/// that nobody asked for shrink alike, one that was asked for is kept.
 pub(super) fn fit_tmpfs(draft: &mut Draft<'_>) {
-    let limit = draft.policy.resources.memory.clone();
     let by_cgroup = draft.memory_by_cgroup();
-    let mut sizes: Vec<&mut u64> = draft
-        .steps
-        .iter_mut()
-        .filter_map(|step| tmpfs_size(&mut step.op))
+    let asked: Vec<&str> = draft
+        .policy
+        .filesystem
+        .tmpfs
+        .iter()
+        .filter_map(|grant| grant.size.map(|_| &*grant.target))
         .collect();
-    for size in &mut sizes {
-        **size = (**size).max(PAGE);
+    let mut kept = 0u128;
+    let mut sizes: Vec<&mut u64> = Vec::new();
+    for step in &mut draft.steps {
+        let keep = matches!(&step.op, Op::Tmpfs { path, .. } if asked.contains(&&**path));
+        if let Some(size) = tmpfs_size(&mut step.op) {
+            *size = (*size).max(PAGE);
+            if keep {
+                kept += u128::from(*size);
+            } else {
+                sizes.push(size);
+            }
+        }
     }
-    let Some(limit_bytes) = limit.value.filter(|_| !by_cgroup) else {
-        return;
-    };
-    let wished: u128 = sizes.iter().map(|size| u128::from(**size)).sum();
-    if wished <= u128::from(limit_bytes) {
-        return;
-    }
-    let count = sizes.len();
-    let Some(rest) = limit_bytes.checked_sub(count as u64 * PAGE) else {
-        draft.refuse(
-            Diagnostic::error(format!(
-                "memory {limit_bytes} bytes ({}) cannot hold {count} file systems in memory",
-                limit.origin
-            ))
-            .with_help("raise the memory limit or use fewer --tmpfs"),
+    let limit = &draft.policy.resources.memory;
+    if let Some(bytes) = limit.value.filter(|_| !by_cgroup)
+        && let Err(least) = shrink(sizes, kept, bytes)
+    {
+        let (bytes, origin) = (format_size(bytes), &limit.origin);
+        let mut cause = format!(
+            "memory {bytes} ({origin}) cannot hold the file systems in memory, {least} bytes at least"
         );
-        return;
-    };
-    for size in sizes {
-        let share = u128::from(*size) * u128::from(rest) / wished;
-        // At most `rest`, so it always fits.
-        *size = PAGE + u64::try_from(share).unwrap_or(0) / PAGE * PAGE;
+        if kept > 0 {
+            cause.push_str(&format!(", {kept} of them asked for by --tmpfs"));
+        }
+        draft.refuse(
+            Diagnostic::error(cause).with_help("raise the memory limit or ask for less by --tmpfs"),
+        );
     }
+}
+
+/// Shrinks sizes until they and what is kept are within a limit; else says how much it takes.
+fn shrink(sizes: Vec<&mut u64>, kept: u128, limit: u64) -> Result<(), u128> {
+    let sum = |each: &dyn Fn(u64) -> u64| sizes.iter().map(|size| u128::from(each(**size))).sum();
+    let (wished, least): (u128, u128) = (sum(&|size| size), sum(&|size| size.min(LEAST)));
+    let limit = u128::from(limit);
+    if kept + wished <= limit {
+        return Ok(());
+    }
+    let rest = limit.checked_sub(kept + least).ok_or(kept + least)?;
+    for size in sizes {
+        let floor = (*size).min(LEAST);
+        let share = u128::from(*size - floor) * rest / (wished - least).max(1);
+        // At most what is above the floor, so it always fits.
+        *size = floor + u64::try_from(share).unwrap_or(0) / PAGE * PAGE;
+    }
+    Ok(())
 }
 
 /// The size of the tmpfs that a step makes, if it makes one.

@@ -109,7 +109,9 @@ fn rules(draft: &Draft<'_>) -> Vec<PathRule> {
     let mut rules = vec![rule("/", everything, true)];
     for step in &draft.steps {
         match &step.op {
-            Op::Tmpfs { path, .. } | Op::Overlay { path, .. } => {
+            // mq_open(2) goes through a mount of the kernel's own, below no directory:
+            // only a rule for the root of the file system itself reaches its queues.
+            Op::Tmpfs { path, .. } | Op::Overlay { path, .. } | Op::Mqueue { path } => {
                 rules.push(rule(path, Rights::ReadWrite, true));
             }
             Op::Bind {

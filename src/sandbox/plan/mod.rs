@@ -121,9 +121,33 @@ pub struct Source {
     /// A privileged launcher opens it and hands it over as a detached mount.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub handed: bool,
-    /// The launcher maps owners: ids of the file system (inside) to ids of the host (outside).
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub owners: Vec<Extent>,
+    /// The launcher maps its owners.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owners: Option<Owners>,
+}
+
+impl Source {
+    /// What is at a path, opened with the caller's rights and without symlinks.
+    pub fn at(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            inode: None,
+            character: None,
+            follow: false,
+            handed: false,
+            owners: None,
+        }
+    }
+}
+
+/// Ids of a file system (inside) as ids of the host (outside); both maps hold at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owners {
+    /// Of its uids.
+    pub uids: Vec<Extent>,
+    /// Of its gids.
+    pub gids: Vec<Extent>,
 }
 
 /// One step: who does it, what, and why.
@@ -191,8 +215,6 @@ pub enum Op {
     Hostname { name: String },
     /// The new root.
     Root { root: Root },
-    /// Directory below the root; existing is fine.
-    Directory { path: String, mode: u32, owner: u32 },
     /// File with this content, mode 0444 unless writable.
     File { path: String, content: String },
     /// Symlink below the root.
@@ -231,6 +253,8 @@ pub enum Op {
     Proc { path: String },
     /// Fresh devpts.
     Devpts { path: String, max: u32 },
+    /// POSIX message queues of the sandbox's ipc namespace: mq_overview(7).
+    Mqueue { path: String },
     /// Terminal of our own on the new devpts, its master passed to the supervisor.
     Terminal { owner: u32 },
     /// Hides a path behind an empty file or directory.
@@ -415,6 +439,8 @@ pub struct Supervise {
     pub events_per_second: u32,
     /// Refused cold calls are answered by the supervisor and leave an event.
     pub records_refusals: bool,
+    /// A recorded call, once received, waits for its answer whatever signals come (5.19).
+    pub wait_killable: bool,
     /// Polled limit on layers kept on disk, bytes.
     pub disk: Option<u64>,
     /// Protected paths of a copied workspace that is kept, relative: what the job

@@ -1,13 +1,13 @@
 //! [pure] Policy × Request × Facts → Plan: the whole order of a start, in one place.
 
 use super::{
-    Enforcement, MapWriter, Namespace, Op, Plan, Requires, SCHEMA, Source, Step, Supervise,
+    Enforcement, MapWriter, Namespace, Op, Owners, Plan, Requires, SCHEMA, Source, Step, Supervise,
 };
 use super::{exec, ids, kernel, limits, lock, places, root, workspace};
 use crate::host::facts::{Facts, UserNamespaces};
 use crate::policy::words::Word;
 use crate::policy::{Control, OnDenied, Policy};
-use crate::sandbox::request::Request;
+use crate::sandbox::request::{HostObject, Request};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
 use std::collections::BTreeSet;
@@ -45,6 +45,20 @@ impl Draft<'_> {
     pub(super) fn source(&mut self, source: Source) -> usize {
         self.sources.push(source);
         self.sources.len() - 1
+    }
+
+    /// Adds what was looked at as a source, pinned by its inode.
+    pub(super) fn pinned(&mut self, object: &HostObject, owners: Option<Owners>) -> usize {
+        let source = self.source(Source {
+            inode: Some((object.device, object.inode)),
+            handed: self.facts.privileged,
+            owners,
+            ..Source::at(&object.path)
+        });
+        if object.directory {
+            self.directories.insert(source);
+        }
+        source
     }
 
     pub(super) fn refuse(&mut self, diagnostic: Diagnostic) {
@@ -155,6 +169,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
             events_per_second: EVENTS_PER_SECOND,
             records_refusals: policy.syscalls.on_denied.value == OnDenied::Record
                 && facts.seccomp.user_notify,
+            wait_killable: facts.seccomp.wait_killable,
             disk: limits::disk(policy, request, facts),
             not_kept: workspace::not_kept(request),
         },

@@ -30,8 +30,8 @@ fn placed<'a>(draft: &Draft<'_>, op: &'a Op) -> Option<(&'a str, Placed)> {
         }
         Op::Tmpfs { path, .. }
         | Op::Overlay { path, .. }
-        | Op::Directory { path, .. }
         | Op::Proc { path }
+        | Op::Mqueue { path }
         | Op::Devpts { path, .. } => (path, Placed::Own),
         Op::File { path, .. } | Op::Symlink { path, .. } => (path, Placed::Entry),
         _ => return None,
@@ -96,6 +96,13 @@ pub(super) fn masks(draft: &mut Draft<'_>) {
             Op::Mask { path: mask, .. } => path == *mask || below(&path, mask),
             _ => false,
         });
+        if let Some((empty, whose)) = emptied(draft, &path).filter(|_| !hidden) {
+            let cause = format!(
+                "filesystem.masked {path} ({why}): {empty} ({whose}) is made empty for each sandbox, so nothing would be hidden"
+            );
+            draft.refuse(Diagnostic::error(cause).with_help("remove it from filesystem.masked"));
+            continue;
+        }
         match draft.request.masked.get(&path) {
             _ if hidden => {}
             Some(_) if path == "/" => draft.refuse(
@@ -110,5 +117,22 @@ pub(super) fn masks(draft: &mut Draft<'_>) {
                 .with_help("remove it from filesystem.masked, or name the path without symlinks"),
             ),
         }
+    }
+}
+
+/// The empty file system that a path inside lies in, if what shows it is one.
+fn emptied<'a>(draft: &'a Draft<'_>, path: &str) -> Option<(&'a str, &'a Origin)> {
+    let shows = |at: &str| path == at || below(path, at);
+    let last = draft
+        .steps
+        .iter()
+        .rfind(|step| placed(draft, &step.op).is_some_and(|(at, _)| shows(at)))?;
+    match &last.op {
+        Op::Tmpfs { path: at, .. } | Op::Mqueue { path: at } | Op::Devpts { path: at, .. }
+            if path != at =>
+        {
+            Some((at, &last.why))
+        }
+        _ => None,
     }
 }

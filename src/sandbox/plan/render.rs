@@ -43,7 +43,6 @@ impl Op {
             } => {
                 format!("root: overlay of source {source}, writes to {upper:?}")
             }
-            Self::Directory { path, mode, .. } => format!("directory {path} mode {mode:o}"),
             Self::File { path, .. } => format!("file {path}"),
             Self::Symlink { path, target } => format!("symlink {path} -> {target}"),
             Self::Bind {
@@ -72,6 +71,7 @@ impl Op {
             }
             Self::Proc { path } => format!("proc at {path}"),
             Self::Devpts { path, max } => format!("devpts at {path}, at most {max} terminals"),
+            Self::Mqueue { path } => format!("message queues at {path}"),
             Self::Terminal { .. } => "terminal of its own".to_owned(),
             Self::Mask { path, .. } => format!("mask {path}"),
             Self::ReadOnly { path } => format!("read-only {path}"),

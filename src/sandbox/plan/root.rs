@@ -2,9 +2,10 @@
 
 use super::ids::Maps;
 use super::order::Draft;
-use super::{Attributes, Op, Root, Source, Upper};
-use crate::confine::idmap::Extent;
+use super::{Attributes, Op, Owners, Root, Source, Upper};
+use crate::confine::idmap::{compose, to_parent};
 use crate::policy::RootfsMode;
+use crate::sandbox::request::HostObject;
 use crate::source::diagnostic::Diagnostic;
 
 /// Bytes of the host view's own root: directories, symlinks and small files only.
@@ -57,12 +58,8 @@ pub(super) fn upper(draft: &mut Draft<'_>, name: &str, size: u64, keep: bool) ->
     let path = format!("{layers}/{name}");
     let handed = draft.facts.privileged;
     let source = draft.source(Source {
-        path,
-        inode: None,
-        character: None,
-        follow: false,
         handed,
-        owners: Vec::new(),
+        ..Source::at(path)
     });
     Upper::Directory { source }
 }
@@ -71,18 +68,12 @@ fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
     let Some(object) = draft.request.rootfs.clone() else {
         return;
     };
-    let source = draft.source(Source {
-        path: object.path,
-        inode: Some((object.device, object.inode)),
-        character: None,
-        follow: false,
-        handed: draft.facts.privileged,
-        owners: owners(draft, maps),
-    });
+    let source = draft.pinned(&object, owners(draft, maps));
     need_overlay(draft, "--rootfs");
+    warn_of_strangers(draft, maps, &object);
     let size = draft.policy.filesystem.tmp.value;
     let upper = upper(draft, "rootfs", size, false);
-    let owner = crate::confine::idmap::to_parent(&maps.job_uids, 0).unwrap_or(0);
+    let owner = to_parent(&maps.job_uids, 0).unwrap_or(0);
     let why = draft.policy.filesystem.rootfs.origin.clone();
     draft.step(
         Op::Root {
@@ -96,12 +87,31 @@ fn rootfs(draft: &mut Draft<'_>, maps: &Maps) {
     );
 }
 
-/// Started by root, a rootfs keeps its owners: id N of its files is id N inside.
-fn owners(draft: &Draft<'_>, maps: &Maps) -> Vec<Extent> {
-    if !draft.facts.privileged {
-        return Vec::new();
+/// What belongs to no id of the job is nobody's inside: not even its root changes it.
+fn warn_of_strangers(draft: &mut Draft<'_>, maps: &Maps, object: &HostObject) {
+    let mapped = compose(&maps.job_uids, &maps.outer_uids)
+        .iter()
+        .any(|extent| (extent.outside..extent.outside + extent.count).contains(&object.uid));
+    if mapped || draft.facts.privileged || !writable(draft) {
+        return;
     }
-    crate::confine::idmap::compose(&maps.job_uids, &maps.outer_uids)
+    let HostObject { path, uid, .. } = object;
+    let advice = if *uid == draft.facts.caller.uid {
+        "they are root's together with a writable workspace (-w DIR)"
+    } else {
+        "unpack the directory as yourself, and use it with a writable workspace (-w DIR)"
+    };
+    draft.warnings.push(format!(
+        "--rootfs {path}: files of uid {uid} are nobody's inside and cannot be changed there; {advice}"
+    ));
+}
+
+/// Started by root, a rootfs keeps its owners: id N of its files is id N inside.
+fn owners(draft: &Draft<'_>, maps: &Maps) -> Option<Owners> {
+    draft.facts.privileged.then(|| Owners {
+        uids: compose(&maps.job_uids, &maps.outer_uids),
+        gids: compose(&maps.job_gids, &maps.outer_gids),
+    })
 }
 
 /// The host's own programs, read-only; top-level symlinks as they are.
@@ -119,12 +129,8 @@ fn programs(draft: &mut Draft<'_>) {
 
 pub(super) fn bind_host(draft: &mut Draft<'_>, path: &str) {
     let source = draft.source(Source {
-        path: path.to_owned(),
-        inode: None,
-        character: None,
         follow: true,
-        handed: false,
-        owners: Vec::new(),
+        ..Source::at(path)
     });
     let attributes = Attributes {
         read_only: true,

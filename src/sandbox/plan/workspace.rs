@@ -2,11 +2,11 @@
 
 use super::ids::Maps;
 use super::order::Draft;
-use super::{Attributes, Op, Placeholder, Source};
-use crate::confine::idmap::Extent;
+use super::{Attributes, Op, Owners, Placeholder};
+use crate::confine::idmap::{Extent, to_parent};
 use crate::policy::words::Word;
 use crate::policy::{Access, TmpfsGrant};
-use crate::sandbox::request::{HostObject, Mount, Protected, Request, Workspace};
+use crate::sandbox::request::{Mount, Protected, Request, Workspace};
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +57,7 @@ pub(super) fn chosen<'a>(draft: &Draft<'a>) -> impl Iterator<Item = &'a str> + u
 fn tmpfs_grant(draft: &mut Draft<'_>, maps: &Maps, grant: &TmpfsGrant) {
     let op = Op::Tmpfs {
         path: grant.target.clone(),
-        size: grant.size,
+        size: grant.size.unwrap_or(draft.policy.filesystem.tmp.value),
         mode: 0o755,
         owner: maps.owner,
         attributes: Attributes::default(),
@@ -65,23 +65,8 @@ fn tmpfs_grant(draft: &mut Draft<'_>, maps: &Maps, grant: &TmpfsGrant) {
     draft.step(op, grant.origin.clone());
 }
 
-fn pinned(draft: &mut Draft<'_>, object: &HostObject, owners: Vec<Extent>) -> usize {
-    let source = draft.source(Source {
-        path: object.path.clone(),
-        inode: Some((object.device, object.inode)),
-        character: None,
-        follow: false,
-        handed: draft.facts.privileged,
-        owners,
-    });
-    if object.directory {
-        draft.directories.insert(source);
-    }
-    source
-}
-
 fn mount_grant(draft: &mut Draft<'_>, mount: &Mount) {
-    let source = pinned(draft, &mount.object, Vec::new());
+    let source = draft.pinned(&mount.object, None);
     let attributes = Attributes {
         read_only: !mount.writable,
         ..Attributes::default()
@@ -111,19 +96,20 @@ fn ceiling(draft: &mut Draft<'_>, workspace: &Workspace) {
 }
 
 /// Started by root, what root owns in a copied workspace belongs to the job inside.
-fn owners(draft: &Draft<'_>, maps: &Maps, workspace: &Workspace) -> Vec<Extent> {
+fn owners(draft: &Draft<'_>, maps: &Maps, workspace: &Workspace) -> Option<Owners> {
+    let one = |inside, outer: &[Extent]| {
+        let outside = to_parent(outer, maps.owner)?;
+        Some(vec![Extent {
+            inside,
+            outside,
+            count: 1,
+        }])
+    };
     let copied = workspace.access == Access::Copy && draft.facts.privileged;
-    let host = crate::confine::idmap::to_parent(&maps.outer_uids, maps.owner);
-    match host {
-        Some(outside) if copied => {
-            vec![Extent {
-                inside: workspace.object.uid,
-                outside,
-                count: 1,
-            }]
-        }
-        _ => Vec::new(),
-    }
+    copied.then_some(Owners {
+        uids: one(workspace.object.uid, &maps.outer_uids)?,
+        gids: one(workspace.object.gid, &maps.outer_gids)?,
+    })
 }
 
 fn mount_workspace(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
@@ -132,7 +118,7 @@ fn mount_workspace(draft: &mut Draft<'_>, maps: &Maps, workspace: &Workspace) {
     let access = workspace.access;
     let owners = owners(draft, maps, workspace);
     ceiling(draft, workspace);
-    let source = pinned(draft, &workspace.object, owners);
+    let source = draft.pinned(&workspace.object, owners);
     if access == Access::Rw {
         placeholders(draft, source, workspace);
     }

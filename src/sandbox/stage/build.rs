@@ -155,10 +155,6 @@ impl Build<'_> {
             }
             Op::Affinity { first, cpus } => pin(*first, *cpus),
             Op::Root { root } => self.make_root(root),
-            Op::Directory { path, mode, owner } => {
-                let directory = self.below()?.directories(path)?;
-                own(&directory, *owner, *mode, path)
-            }
             Op::File { path, content } => self.file(path, content),
             Op::Symlink { path, target } => self.symlink(path, target),
             Op::Bind {
@@ -187,7 +183,8 @@ impl Build<'_> {
                 let mount = self.overlay(*source, upper, *owner, *attributes)?;
                 attach(&mount, &self.below()?.directories(path)?, path)
             }
-            Op::Proc { path } => self.proc(path),
+            Op::Proc { path } => self.kernel_files("proc", path),
+            Op::Mqueue { path } => self.kernel_files("mqueue", path),
             Op::Devpts { path, max } => self.devpts(path, *max),
             Op::Terminal { owner } => self.open_terminal(*owner),
             Op::Mask { path, directory } => self.mask(path, *directory),
@@ -363,12 +360,13 @@ impl Build<'_> {
         mounts::new("overlay", &options, attributes)
     }
 
-    fn proc(&self, path: &str) -> Result<(), Failed> {
+    /// What a namespace of the sandbox shows of itself.
+    fn kernel_files(&self, kind: &'static str, path: &str) -> Result<(), Failed> {
         let attributes = Attributes {
             no_exec: true,
             ..Attributes::default()
         };
-        let mount = mounts::new("proc", &[], attributes)?;
+        let mount = mounts::new(kind, &[], attributes)?;
         attach(&mount, &self.below()?.directories(path)?, path)
     }
 

@@ -5,7 +5,8 @@ use super::{Context, Failed, say};
 use crate::confine::landlock::LandlockPlan;
 use crate::sandbox::init;
 use crate::sandbox::message::{FILTER, Report};
-use crate::sandbox::plan::{Op, Plan};
+use crate::sandbox::plan::{Op, Plan, Supervise};
+use crate::sys::seccomp::Wait;
 use crate::sys::{caps, landlock, process, seccomp, socket};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::thread::UnshareFlags;
@@ -111,10 +112,11 @@ fn lock_down(plan: &Plan, supervisor: &OwnedFd) -> Result<OwnedFd, Failed> {
             .during("landlock_restrict_self", "")
             .map_err(|failed| failed.at(index))?;
     }
+    // After the last change of ids, which would undo it: prctl(2).
+    process::die_with_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     let signals = init::signals().during("signalfd", "")?;
     if let Some(index) = locks.seccomp {
-        load(&filter, plan.supervise.records_refusals, supervisor)
-            .map_err(|failed| failed.at(index))?;
+        load(&filter, listener(&plan.supervise), supervisor).map_err(|failed| failed.at(index))?;
     }
     Ok(signals)
 }
@@ -145,8 +147,17 @@ pub(super) fn receive_filter(supervisor: &OwnedFd) -> Result<Vec<u8>, Failed> {
     Ok(program)
 }
 
-fn load(filter: &[u8], listen: bool, supervisor: &OwnedFd) -> Result<(), Failed> {
-    let listener = seccomp::load(filter, listen).during("seccomp", "job filter")?;
+fn listener(supervise: &Supervise) -> Option<Wait> {
+    let wait = if supervise.wait_killable {
+        Wait::Killable
+    } else {
+        Wait::Interruptible
+    };
+    supervise.records_refusals.then_some(wait)
+}
+
+fn load(filter: &[u8], wait: Option<Wait>, supervisor: &OwnedFd) -> Result<(), Failed> {
+    let listener = seccomp::load(filter, wait).during("seccomp", "job filter")?;
     match listener {
         Some(listener) => {
             say(supervisor, &Report::Listener, Some(&listener)).during("sendmsg", "listener")

@@ -77,8 +77,10 @@ fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result
     }
     rustix::process::chdir("/").during("chdir", "/")?;
     process::set_undumpable().during("prctl PR_SET_DUMPABLE", "")?;
+    // From here on it ends the sandbox when the supervisor ends, and must not be killed first.
+    process::outlive_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     process::set_no_new_privileges().during("prctl PR_SET_NO_NEW_PRIVS", "")?;
-    crate::sys::seccomp::load(&filter, false)
+    crate::sys::seccomp::load(&filter, None)
         .during("seccomp", "gateway filter")
         .map(drop)
 }

@@ -3,10 +3,13 @@
 //! Most pass arguments that fail after the permission check and before any
 //! effect; see `reached` for how the errno is read.
 
-use crate::Probe;
 use crate::namespaces::worked_in_child;
-use crate::raw::{CWD, at, at_mut, call, descriptor, ioctl, signed};
-use crate::verdict::{Verdict, allowed, attempt, clean, errno_name, reached, refused, worst};
+use crate::raw::{CWD, at, at_mut, call, descriptor, ioctl, number, open, signed};
+use crate::verdict::{
+    Verdict, absent, allowed, attempt, clean, errno_name, not_run, reached, refused, worst,
+};
+use crate::{Probe, World};
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 
 /// Every argument that ought to be a pointer.
@@ -130,6 +133,16 @@ pub const PROBES: &[Probe] = &[
         },
     },
     Probe {
+        name: "S-08-key-of-caller",
+        run: |_| {
+            let (kind, name) = (c"user".as_ptr() as u64, c"cofferdam-test".as_ptr() as u64);
+            attempt(
+                call(libc::SYS_keyctl, &[10, signed(-3), kind, name, 0]),
+                "keyctl(KEYCTL_SEARCH, session)",
+            )
+        },
+    },
+    Probe {
         name: "S-12-modify-ldt",
         run: |_| modify_ldt(),
     },
@@ -140,6 +153,14 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "S-14-ioperm",
         run: |_| reached(call(libc::SYS_ioperm, &[0, 1, 0]), "ioperm(off)"),
+    },
+    Probe {
+        name: "S-14-arch-prctl-odd",
+        run: |_| match call(libc::SYS_arch_prctl, &[0x2003, 0x1_0000]) {
+            // There is one already, says the kernel that has the code.
+            Err(libc::EEXIST) => allowed("ARCH_MAP_VDSO_64: the kernel looked"),
+            other => attempt(other, "ARCH_MAP_VDSO_64"),
+        },
     },
     Probe {
         name: "S-15-kexec-load",
@@ -406,6 +427,16 @@ pub const PROBES: &[Probe] = &[
         },
     },
     Probe {
+        name: "S-23-memfd-create",
+        run: |_| {
+            let name = c"probe".as_ptr() as u64;
+            attempt(
+                descriptor(call(libc::SYS_memfd_create, &[name, 0])),
+                "memfd_create",
+            )
+        },
+    },
+    Probe {
         name: "S-24-memfd-secret",
         run: |_| {
             reached(
@@ -429,6 +460,19 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "S-29-set-mm-program",
         run: |_| set_mm(),
+    },
+    Probe {
+        name: "S-30-vmsplice",
+        run: |_| {
+            reached(
+                call(libc::SYS_vmsplice, &[signed(-1), NULL, 0, 0]),
+                "vmsplice",
+            )
+        },
+    },
+    Probe {
+        name: "S-30-page-cache-by-pipe",
+        run: page_cache_by_pipe,
     },
     Probe {
         name: "S-31-lsm-self-attributes",
@@ -475,12 +519,18 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "S-33-move-pages",
         run: |_| {
-            worst(
-                [
-                    (libc::SYS_move_pages, "move_pages"),
-                    (libc::SYS_migrate_pages, "migrate_pages"),
-                ]
-                .map(|(number, name)| reached(call(number, &[1, 0, NULL, NULL, NULL, 0]), name)),
+            reached(
+                call(libc::SYS_move_pages, &[1, 0, NULL, NULL, NULL, 0]),
+                "move_pages",
+            )
+        },
+    },
+    Probe {
+        name: "S-33-migrate-pages",
+        run: |_| {
+            reached(
+                call(libc::SYS_migrate_pages, &[1, 0, NULL, NULL]),
+                "migrate_pages",
             )
         },
     },
@@ -758,4 +808,39 @@ fn futex_pi() -> Verdict {
         ),
         "FUTEX_LOCK_PI",
     )
+}
+
+/// A pipe whose slots were all used once gets a page of a file that is open for
+/// reading; what is written then must not land in that page. The file is the
+/// workspace's own, laid out by the test.
+fn page_cache_by_pipe(world: &World) -> Verdict {
+    let path = format!("{}/.git/config", world.workspace);
+    let Ok(before) = std::fs::read(&path) else {
+        return absent(path);
+    };
+    let file = match open(&path, libc::O_RDONLY, 0) {
+        Ok(file) => file,
+        Err(errno) => return attempt(Err::<(), _>(errno), &path),
+    };
+    let Ok((reader, writer)) = std::io::pipe() else {
+        return not_run("no pipe".into());
+    };
+    let (mut inward, mut outward) = (&writer, &reader);
+    let mut page = [0; 4096];
+    for _ in 0..16 {
+        if inward.write_all(&page).is_err() || outward.read_exact(&mut page).is_err() {
+            return not_run("a pipe of 16 pages".into());
+        }
+    }
+    let (from, to) = (number(&file), writer.as_raw_fd() as u64);
+    if let Err(errno) = call(libc::SYS_splice, &[from, NULL, to, NULL, 1, 0]) {
+        return attempt(Err::<(), _>(errno), "splice");
+    }
+    if inward.write_all(b"written by a probe").is_err() {
+        return not_run("a pipe".into());
+    }
+    match std::fs::read(&path) {
+        Ok(after) if after == before => clean(path),
+        _ => allowed(path),
+    }
 }

@@ -33,6 +33,14 @@ pub const PROBES: &[Probe] = &[
         run: |_| environment(),
     },
     Probe {
+        name: "D-10-arguments-of-pid1",
+        run: |_| match std::fs::read("/proc/1/cmdline") {
+            Ok(text) if text.contains(&b'/') => allowed(String::from_utf8_lossy(&text)),
+            Ok(text) => clean(String::from_utf8_lossy(&text)),
+            Err(error) => not_run(error.to_string()),
+        },
+    },
+    Probe {
         name: "D-11-controlling-terminal",
         run: |_| terminal(),
     },
