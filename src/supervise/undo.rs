@@ -119,6 +119,8 @@ fn relied_on(places: &Places, name: &str) -> Result<Option<ReliedOn>, StateError
             Ok(state) => state.placeholders,
             Err(StateError::Malformed(..)) => match read_plan(places, &other) {
                 Some((plan, _)) => placeholders(&plan),
+                // Nothing runs in it any more.
+                None if !lives(places, &other)? => None,
                 None => return Ok(None),
             },
             // Gone meanwhile.
@@ -130,6 +132,15 @@ fn relied_on(places: &Places, name: &str) -> Result<Option<ReliedOn>, StateError
         }
     }
     Ok(Some(all))
+}
+
+/// Whether its supervisor holds its lock.
+fn lives(places: &Places, name: &str) -> Result<bool, StateError> {
+    match Held::take_over(places, name) {
+        Ok(held) => Ok(held.is_none()),
+        Err(StateError::Missing(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The placeholder steps of a plan, as state has them.

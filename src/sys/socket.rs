@@ -53,6 +53,9 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 
 /// Receives one packet of at most `buffer` bytes; None when the peer is gone.
 ///
+/// A peer that goes before it has read everything leaves ECONNRESET ahead of its
+/// own last packets (unix(7)); it is told once, and what was sent is received.
+///
 /// # Errors
 /// The errno of recvmsg(2); EMSGSIZE for a longer packet or more descriptors
 /// than [`DESCRIPTORS`] (those that came are closed).
@@ -62,14 +65,18 @@ pub fn receive(
 ) -> Result<Option<(usize, Vec<OwnedFd>)>, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = rustix::io::retry_on_intr(|| {
-        recvmsg(
+    let message = loop {
+        let received = recvmsg(
             &socket,
             &mut [IoSliceMut::new(buffer)],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
-        )
-    })?;
+        );
+        match received {
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            other => break other?,
+        }
+    };
     let mut descriptors = Vec::new();
     for part in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = part {
@@ -86,4 +93,21 @@ pub fn receive(
         return Ok(None);
     }
     Ok(Some((message.bytes, descriptors)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_said_last_is_received_though_it_did_not_listen() {
+        let (mine, theirs) = pair().unwrap();
+        send(&mine, b"unread", &[]).unwrap();
+        send(&theirs, b"last", &[]).unwrap();
+        drop(theirs);
+        let mut buffer = [0; 8];
+        let (length, _) = receive(&mine, &mut buffer).unwrap().unwrap();
+        assert_eq!(&buffer[..length], b"last");
+        assert!(receive(&mine, &mut buffer).unwrap().is_none());
+    }
 }

@@ -121,6 +121,9 @@ impl Site {
                     access,
                     directory: true,
                 });
+                // What was mounted below is hidden by it, and cannot be opened.
+                let below = format!("{path}/");
+                rules.rules.retain(|rule| !rule.path.starts_with(&below));
                 rules.rules.extend(ruleset(abi, 0, &all).rules);
             }
         }

@@ -372,6 +372,20 @@ fn placeholders_go_although_the_state_is_damaged() {
 }
 
 #[test]
+fn a_dead_sandbox_of_which_nothing_can_be_read_holds_no_placeholders() {
+    let site = Site::new("crash-unreadable");
+    site.detach("job", &[], "sleep 1000");
+    kill_all(&site, "job");
+    fs::write(site.runtime().join("job/state.json"), "{").unwrap();
+    fs::write(site.data().join("sandboxes/job/plan.json"), "{").unwrap();
+    let other = site.sh(&["-w", "."], "true");
+    assert!(other.status.success(), "{}", text(&other));
+    assert_eq!(site.outside("ls -A"), "");
+    let removed = site.run(&["rm", "job"]);
+    assert_eq!(code(&removed), 0, "{}", text(&removed));
+}
+
+#[test]
 fn a_sandbox_with_a_damaged_state_keeps_its_protection() {
     let site = Site::new("crash-relied");
     for plan in [true, false] {

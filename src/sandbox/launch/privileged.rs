@@ -316,9 +316,11 @@ impl<K: Obey, const N: usize> Serving<K, N> {
         let pid = i32::from_le_bytes([*e, *f, *g, *h]);
         let errno = self.keep.obey(what, pid).err();
         let errno = errno.map_or(0, Errno::raw_os_error);
-        socket::send(&self.socket, &errno.to_le_bytes(), &[])
-            .map_err(system("answer the supervisor"))?;
-        Ok(true)
+        match socket::send(&self.socket, &errno.to_le_bytes(), &[]) {
+            // It is gone; how it ended is what is told.
+            Ok(()) | Err(Errno::PIPE) => Ok(true),
+            Err(errno) => Err(system("answer the supervisor")(errno)),
+        }
     }
 }
 
