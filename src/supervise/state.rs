@@ -247,6 +247,9 @@ impl Held {
 
     /// Takes over the directory of a sandbox whose supervisor is gone; None while it lives.
     ///
+    /// Others take it over for a moment to look at it. Where the state says that
+    /// the job has ended its supervisor only has to go, so the lock is waited for.
+    ///
     /// # Errors
     /// [`StateError::Missing`] and failures of the file system.
     pub fn take_over(places: &Places, name: &str) -> Result<Option<Self>, StateError> {
@@ -257,7 +260,12 @@ impl Held {
             Err(Errno::NOENT) => return Err(StateError::Missing(name.to_owned())),
             Err(errno) => return Err(StateError::File(name.to_owned(), "open lock", errno)),
         };
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        let mut locked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) && home.read().is_ok_and(|state| state.ended.is_some())
+        {
+            locked = flock(&lock, FlockOperation::LockExclusive);
+        }
+        match locked {
             // Removed by whoever held it while we opened it.
             Ok(()) if !linked(&lock) => Err(StateError::Missing(name.to_owned())),
             Ok(()) => Ok(Some(Self { home, lock })),
