@@ -3,13 +3,33 @@
 use super::LaunchError;
 use crate::confine::idmap::Extent;
 use crate::sandbox::plan::{MapWriter, Op, Plan};
-use std::process::{Child, Command, Stdio};
+use crate::sys::process::{self, Child, Cloned, clone_process, exit_now};
+use crate::sys::{exec, signal};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::io::Read;
+
+/// Bytes of a helper's complaint that are read.
+const MOST_SAID: u64 = 4096;
 
 /// Helpers that are still at work.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Writing {
-    helpers: Vec<(String, Child)>,
+    helpers: Vec<Helper>,
+}
+
+/// newuidmap or newgidmap at work.
+#[derive(Debug)]
+struct Helper {
+    program: String,
+    child: Child,
+    /// Its stderr.
+    said: OwnedFd,
 }
 
 /// Starts mapping the ids of the first process `pid`.
@@ -53,23 +73,49 @@ pub(super) fn start(
     Err(LaunchError::Protocol("no user namespace step".to_owned()))
 }
 
-fn spawn(helper: &str, pid: i32, extents: &[Extent]) -> Result<(String, Child), LaunchError> {
-    let mut command = Command::new(helper);
-    command.arg(pid.to_string());
-    for extent in extents {
-        command.args([extent.inside, extent.outside, extent.count].map(|n| n.to_string()));
+/// By fork and not by vfork, which would have the second helper wait for the
+/// first one's execve.
+fn spawn(program: &str, pid: i32, extents: &[Extent]) -> Result<Helper, LaunchError> {
+    let fail = |errno: Errno| LaunchError::Helper {
+        program: program.to_owned(),
+        said: errno.to_string(),
+    };
+    let numbers = extents
+        .iter()
+        .flat_map(|extent| [extent.inside, extent.outside, extent.count])
+        .map(|number| number.to_string());
+    let argv = [program.to_owned(), pid.to_string()];
+    let argv: Result<Vec<CString>, _> = argv.into_iter().chain(numbers).map(CString::new).collect();
+    let argv = argv.map_err(|_| fail(Errno::INVAL))?;
+    let open = |path, flags| openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+    let file = open(program, OFlags::PATH).map_err(fail)?;
+    let null = open("/dev/null", OFlags::RDWR).map_err(fail)?;
+    let (said, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(fail)?;
+    match clone_process(0, false).map_err(fail)? {
+        Cloned::Child => {
+            let Err(errno) = become_helper(&file, &argv, &null, &stderr);
+            // Its number is all that can be said here: stderr may not be ours yet.
+            exit_now(errno.raw_os_error().clamp(1, 125))
+        }
+        Cloned::Parent(child) => Ok(Helper {
+            program: program.to_owned(),
+            child,
+            said,
+        }),
     }
-    command
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map(|child| (helper.to_owned(), child))
-        .map_err(|error| LaunchError::Helper {
-            program: helper.to_owned(),
-            said: error.to_string(),
-        })
+}
+
+fn become_helper(
+    file: &OwnedFd,
+    argv: &[CString],
+    null: &OwnedFd,
+    stderr: &OwnedFd,
+) -> Result<Infallible, Errno> {
+    let (null, stderr) = (null.as_raw_fd(), stderr.as_raw_fd());
+    process::place(&[(null, 0), (null, 1), (stderr, 2)])?;
+    signal::block_only(&[])?;
+    signal::reset_all()?;
+    Err(exec::fexecve(file.as_fd(), argv, &[]))
 }
 
 fn write(pid: i32, name: &str, text: &str) -> Result<(), LaunchError> {
@@ -89,24 +135,31 @@ impl Writing {
 
     /// Waits for both helpers.
     pub(super) fn finish(self) -> Result<(), LaunchError> {
-        let mut result = Ok(());
-        for (program, child) in self.helpers {
-            let output = child.wait_with_output();
-            if result.is_ok() {
-                result = match output {
-                    Ok(output) if output.status.success() => Ok(()),
-                    Ok(output) => {
-                        let said = String::from_utf8_lossy(&output.stderr);
-                        let said = said.lines().next().unwrap_or("no reason given").to_owned();
-                        Err(LaunchError::Helper { program, said })
-                    }
-                    Err(error) => Err(LaunchError::Helper {
-                        program,
-                        said: error.to_string(),
-                    }),
-                };
-            }
-        }
-        result
+        // All are waited for; the first failure is told.
+        let ended: Vec<_> = self.helpers.into_iter().map(Helper::finish).collect();
+        ended.into_iter().collect()
+    }
+}
+
+impl Helper {
+    fn finish(self) -> Result<(), LaunchError> {
+        let mut said = String::new();
+        let heard = std::fs::File::from(self.said)
+            .take(MOST_SAID)
+            .read_to_string(&mut said);
+        let ended = process::reap(&self.child.pidfd);
+        let said = match (heard, ended) {
+            (Ok(_), Ok((true, 0))) => return Ok(()),
+            (_, Err(errno)) => errno.to_string(),
+            (Ok(0) | Err(_), Ok((exited, number))) => match exited {
+                true => format!("gave no reason, exit code {number}"),
+                false => format!("killed by signal {number}"),
+            },
+            (Ok(_), Ok(_)) => said.lines().next().unwrap_or_default().to_owned(),
+        };
+        Err(LaunchError::Helper {
+            program: self.program,
+            said,
+        })
     }
 }

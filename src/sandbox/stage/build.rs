@@ -59,8 +59,8 @@ fn run(
     outer: OwnedFd,
     handed: Vec<OwnedFd>,
 ) -> Result<Infallible, (Failed, OwnedFd)> {
-    let (sources, size) = match open_before(plan, &supervisor, handed) {
-        Ok(opened) => opened,
+    let sources = match private_mounts().and_then(|()| open_sources(plan, handed)) {
+        Ok(sources) => sources,
         Err(failed) => return Err((failed, supervisor)),
     };
     let mut build = Build {
@@ -68,29 +68,15 @@ fn run(
         supervisor,
         outer,
         sources,
-        size,
+        size: None,
         root: None,
         masks: None,
         terminal: None,
     };
-    for (index, step) in plan.steps.iter().enumerate() {
-        if let Err(failed) = build.step(&step.op) {
-            return Err((failed.at(index), build.supervisor));
-        }
+    match build.all() {
+        Ok(()) => lock::become_init(build),
+        Err(failed) => Err((failed, build.supervisor)),
     }
-    lock::become_init(build)
-}
-
-/// What needs no mapped ids, then the wait for them.
-fn open_before(
-    plan: &Plan,
-    supervisor: &OwnedFd,
-    handed: Vec<OwnedFd>,
-) -> Result<(Vec<Opened>, Option<Size>), Failed> {
-    private_mounts()?;
-    let sources = open_sources(plan, handed)?;
-    let size = wait_for_go(supervisor)?;
-    Ok((sources, size))
 }
 
 fn private_mounts() -> Result<(), Failed> {
@@ -139,9 +125,35 @@ fn wait_for_go(supervisor: &OwnedFd) -> Result<Option<Size>, Failed> {
     }
 }
 
+/// While newuidmap and newgidmap run. Copies of sources are not made here: each
+/// detached tree counts as a mount namespace, of which U0 may have few.
+fn ahead(op: &Op) -> Result<(), Failed> {
+    match op {
+        Op::Loopback => loopback_up(),
+        Op::Hostname { name } => {
+            rustix::system::sethostname(name.as_bytes()).during("sethostname", name)
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Build<'_> {
+    /// What needs no mapped ids, then the wait for them, then the rest in order.
+    fn all(&mut self) -> Result<(), Failed> {
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            ahead(&step.op).map_err(|failed| failed.at(index))?;
+        }
+        self.size = wait_for_go(&self.supervisor)?;
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            self.step(&step.op).map_err(|failed| failed.at(index))?;
+        }
+        Ok(())
+    }
+
     fn step(&mut self, op: &Op) -> Result<(), Failed> {
         match op {
+            // Done ahead.
+            Op::Loopback | Op::Hostname { .. } => Ok(()),
             // Done by the launcher or by the first process.
             Op::OuterUser { .. }
             | Op::NamespaceLimits { .. }
@@ -149,10 +161,6 @@ impl Build<'_> {
             | Op::Placeholder { .. } => Ok(()),
             Op::Namespaces { kinds } => self.late_namespaces(kinds),
             Op::Groups => rustix::thread::set_thread_groups(&[]).during("setgroups", "none"),
-            Op::Loopback => loopback_up(),
-            Op::Hostname { name } => {
-                rustix::system::sethostname(name.as_bytes()).during("sethostname", name)
-            }
             Op::Affinity { first, cpus } => pin(*first, *cpus),
             Op::Root { root } => self.make_root(root),
             Op::File { path, content } => self.file(path, content),
