@@ -8,6 +8,7 @@ pub mod confine;
 pub mod event;
 pub mod host;
 pub mod linux;
+pub mod net;
 pub mod policy;
 pub mod posture;
 pub mod sandbox;

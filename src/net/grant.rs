@@ -1,0 +1,296 @@
+//! [pure] What a policy grants: names, networks, ports, and how a connection is read.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// A host name as policy and wire agree on it: LDH labels of 1–63 bytes, lower
+/// case, no trailing dot, at most 253 bytes, at least two labels or one that is
+/// no number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+/// A network: no bit below the prefix is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cidr {
+    network: IpAddr,
+    prefix: u8,
+}
+
+/// Where a grant leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// This name and no other.
+    Host(Name),
+    /// Every name below this one, and not itself: `*.NAME`.
+    Below(Name),
+    /// Addresses that are dialled as they are.
+    Network(Cidr),
+}
+
+/// Ports from first to last, both in it; first is at most last, and not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ports {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+/// How the first bytes of a connection are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proto {
+    /// A TLS client hello whose server name is the name that was asked for.
+    Tls,
+    /// HTTP/1 requests whose host is the name that was asked for, each of them.
+    Http,
+    /// Not at all: the name or network and the port decide.
+    Raw,
+}
+
+/// One grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Where to.
+    pub to: Target,
+    /// Which ports, never empty.
+    pub ports: Vec<Ports>,
+    /// How it is read: by default 443 is TLS, 80 is HTTP and the rest raw.
+    pub proto: Option<Proto>,
+}
+
+/// What becomes of a TLS connection whose hello names no server, or another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutName {
+    /// Reset.
+    Refuse,
+    /// Passed on, to an address of the name that was asked for.
+    Allow,
+}
+
+/// What one sandbox may use of the network at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: u32,
+    /// New connections in one second.
+    pub new_per_second: u32,
+    /// DNS queries in one second.
+    pub dns_per_second: u32,
+}
+
+/// All that decides about a connection or a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// What is granted; nothing else is reachable.
+    pub grants: Vec<Grant>,
+    /// TLS without the right name.
+    pub tls_without_name: WithoutName,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Why a text is no name or network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl Name {
+    /// Reads a name: bytes of letters, digits and hyphens, in any case.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        if text.is_empty() || text.len() > 253 {
+            return Err(Malformed("a name has 1 to 253 bytes"));
+        }
+        for label in text.split('.') {
+            let bytes = label.as_bytes();
+            if bytes.is_empty() || bytes.len() > 63 {
+                return Err(Malformed("a label of a name has 1 to 63 bytes"));
+            }
+            if !bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+            {
+                return Err(Malformed(
+                    "a name has letters, digits, hyphens and dots; write others in their xn-- form",
+                ));
+            }
+            if bytes.first() == Some(&b'-') || bytes.last() == Some(&b'-') {
+                return Err(Malformed("a label neither begins nor ends with a hyphen"));
+            }
+        }
+        let last = text.rsplit('.').next().unwrap_or_default();
+        let number = last.bytes().all(|byte| byte.is_ascii_digit())
+            || last.to_ascii_lowercase().strip_prefix("0x").is_some();
+        if number {
+            return Err(Malformed("a name that ends in a number is an address"));
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this name lies below `other` and is not itself it.
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.0
+            .strip_suffix(other.as_str())
+            .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = Malformed;
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl Cidr {
+    /// Reads `ADDRESS/PREFIX`, or an address for itself alone.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let network: IpAddr = address
+            .parse()
+            .map_err(|_| Malformed("an address has four numbers, or groups with colons"))?;
+        let most = if network.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => most,
+            Some(prefix) => prefix
+                .parse()
+                .ok()
+                .filter(|length| *length <= most)
+                .ok_or(Malformed("a prefix length is at most 32, or 128 for IPv6"))?,
+        };
+        let cidr = Self { network, prefix };
+        if cidr.masked(network) == bits(network) {
+            Ok(cidr)
+        } else {
+            Err(Malformed("the address has bits below its prefix"))
+        }
+    }
+
+    /// Whether the address lies in it; never for another family.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.network.is_ipv4() && self.masked(address) == bits(self.network)
+    }
+
+    fn masked(&self, address: IpAddr) -> u128 {
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let below = width - u32::from(self.prefix);
+        bits(address)
+            .checked_shr(below)
+            .and_then(|top| top.checked_shl(below))
+            .unwrap_or(0)
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}/{}", self.network, self.prefix)
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = Malformed;
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        cidr.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_form() {
+        assert_eq!(Name::parse("Crates.IO").unwrap().as_str(), "crates.io");
+        for bad in [
+            "", ".", "a.", ".a", "a..b", "-a.b", "a-.b", "a_b.c", "ä.de", "1.2.3.4", "a.0x7f",
+            "a b", "a\0b", "127.1", "xn--.1",
+        ] {
+            assert!(Name::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Name::parse(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn below_is_a_whole_label_away() {
+        let zone = Name::parse("example.com").unwrap();
+        assert!(Name::parse("a.b.example.com").unwrap().is_below(&zone));
+        assert!(!zone.is_below(&zone));
+        assert!(!Name::parse("badexample.com").unwrap().is_below(&zone));
+    }
+
+    #[test]
+    fn a_network_has_no_bits_below_its_prefix() {
+        let network = Cidr::parse("10.1.2.0/24").unwrap();
+        assert!(network.contains("10.1.2.255".parse().unwrap()));
+        assert!(!network.contains("10.1.3.0".parse().unwrap()));
+        assert!(!network.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(
+            Cidr::parse("0.0.0.0/0")
+                .unwrap()
+                .contains("9.9.9.9".parse().unwrap())
+        );
+        assert!(
+            Cidr::parse("::/0")
+                .unwrap()
+                .contains("2001:db8::1".parse().unwrap())
+        );
+        for bad in [
+            "10.1.2.3/24",
+            "10.0.0.0/33",
+            "10.1/16",
+            "010.1.2.3",
+            "10.0.0.0/",
+            "x",
+        ] {
+            assert!(Cidr::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

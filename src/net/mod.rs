@@ -1,0 +1,16 @@
+//! [pure] Networking: what a job may reach, decided outside of everything it can touch.
+
+pub mod grant;
+
+use std::net::Ipv4Addr;
+
+/// Address of the gateway's end of the pair that joins N0 and N1.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 1);
+/// Address of the job's end.
+pub const JOB: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 2);
+/// Prefix length of that pair.
+pub const PREFIX: u8 = 30;
+/// Port in N0 to which every TCP connection of the job is handed.
+pub const RELAY_PORT: u16 = 40443;
+/// Port in N0 to which every DNS query of the job is handed, UDP and TCP.
+pub const DNS_PORT: u16 = 40053;
