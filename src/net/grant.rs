@@ -1,7 +1,7 @@
 //! [pure] What a policy grants: names, networks, ports, and how a connection is read.
 
-use serde::{Deserialize, Serialize};
 use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
 
 /// A host name as policy and wire agree on it: LDH labels of 1–63 bytes, lower
 /// case, no trailing dot, at most 253 bytes, at least two labels or one that is
