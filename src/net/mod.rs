@@ -4,6 +4,7 @@ pub mod dns;
 pub mod grant;
 mod octets;
 pub mod special;
+pub mod tls;
 
 use core::net::Ipv4Addr;
 
