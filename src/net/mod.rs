@@ -2,6 +2,7 @@
 
 pub mod dns;
 pub mod grant;
+pub mod http;
 mod octets;
 pub mod special;
 pub mod tls;
