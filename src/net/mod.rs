@@ -1,7 +1,12 @@
 //! [pure] Networking: what a job may reach, decided outside of everything it can touch.
 
+pub mod dns;
 pub mod grant;
+pub mod http;
+mod octets;
+pub mod special;
 pub mod suffix;
+pub mod tls;
 
 use core::net::Ipv4Addr;
 
