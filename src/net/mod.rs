@@ -1,6 +1,7 @@
 //! [pure] Networking: what a job may reach, decided outside of everything it can touch.
 
 pub mod grant;
+pub mod rules;
 
 use std::net::Ipv4Addr;
 
@@ -12,5 +13,6 @@ pub const JOB: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 2);
 pub const PREFIX: u8 = 30;
 /// Port in N0 to which every TCP connection of the job is handed.
 pub const RELAY_PORT: u16 = 40443;
-/// Port in N0 to which every DNS query of the job is handed, UDP and TCP.
-pub const DNS_PORT: u16 = 40053;
+/// Port in N0 to which every DNS query of the job is handed, UDP and TCP. An
+/// answer over UDP leaves by the socket that got the query, so it must be 53.
+pub const DNS_PORT: u16 = 53;
