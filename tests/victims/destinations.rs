@@ -201,5 +201,10 @@ fn answer(socket: &OwnedFd) {
     message.msg_flags = 0;
     // SAFETY: as above; the kernel only reads from them.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
-    assert_eq!(sent, text.len() as isize, "{}", std::io::Error::last_os_error());
+    assert_eq!(
+        sent,
+        text.len() as isize,
+        "{}",
+        std::io::Error::last_os_error()
+    );
 }
