@@ -1,9 +1,15 @@
 //! [pure] Networking: what a job may reach, decided outside of everything it can touch.
 
+pub mod dns;
 pub mod grant;
+pub mod http;
+mod octets;
 pub mod rules;
+pub mod special;
+pub mod suffix;
+pub mod tls;
 
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 
 /// Address of the gateway's end of the pair that joins N0 and N1.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 1);
