@@ -171,7 +171,11 @@ impl Nft {
         if ended == (true, 0) {
             return Ok(said);
         }
-        let object = bounded(format!("{} {}", self.path, said.trim()));
+        let end = match ended {
+            (true, code) => format!("ended with {code}"),
+            (false, signal) => format!("was killed by signal {signal}"),
+        };
+        let object = bounded(format!("{} {end}: {}", self.path, said.trim()));
         Err(Errno::IO).during("execute", object)
     }
 }
