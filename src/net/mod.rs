@@ -1,8 +1,17 @@
 //! [pure] Networking: what a job may reach, decided outside of everything it can touch.
 
+pub mod decide;
+pub mod dns;
 pub mod grant;
+pub mod http;
+mod octets;
+pub mod pool;
+pub mod rules;
+pub mod special;
+pub mod suffix;
+pub mod tls;
 
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 
 /// Address of the gateway's end of the pair that joins N0 and N1.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 1);
@@ -12,5 +21,6 @@ pub const JOB: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 2);
 pub const PREFIX: u8 = 30;
 /// Port in N0 to which every TCP connection of the job is handed.
 pub const RELAY_PORT: u16 = 40443;
-/// Port in N0 to which every DNS query of the job is handed, UDP and TCP.
-pub const DNS_PORT: u16 = 40053;
+/// Port in N0 to which every DNS query of the job is handed, UDP and TCP. An
+/// answer over UDP leaves by the socket that got the query, so it must be 53.
+pub const DNS_PORT: u16 = 53;

@@ -256,7 +256,7 @@ impl Session<'_> {
             handed: &opened.handed,
         };
         let record = &mut opened.record;
-        let running = launch::launch(launch, || self.recorded(record).map(drop))?;
+        let running = launch::launch(launch, |_| self.recorded(record).map(drop))?;
         opened.handed.clear();
         if let Some(processes) = processes(&running) {
             held.home.write_processes(&processes)?;

@@ -221,6 +221,7 @@ pub fn program() -> String {
         let mut install = Command::new("install");
         install.args(["-D", "--mode", "755", "-t"]).arg(&fresh);
         install.args([built("cofferdam"), built("cofferdam-init")]);
+        install.arg(built("examples/destinations"));
         assert!(install.status().unwrap().success(), "{install:?}");
         if fs::rename(&fresh, &directory).is_err() {
             // There already, and of the same build.

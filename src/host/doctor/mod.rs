@@ -3,6 +3,7 @@
 mod identity;
 mod kernel;
 mod limits;
+mod network;
 
 use super::facts::Facts;
 use rustix::io::Errno;
@@ -90,6 +91,7 @@ pub fn findings(facts: &Facts, deep: &Deep) -> Vec<Finding> {
         kernel::tmpfs_xattr(deep),
         kernel::modules(deep),
         limits::descriptors(facts),
+        network::network(facts),
     ];
     all.sort_by_key(|finding| finding.state);
     all
@@ -148,7 +150,9 @@ fn works(outcome: Outcome) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{Caller, Cgroup, IdRange, Seccomp, Subordinate, UserNamespaces};
+    use super::super::facts::{
+        Caller, Cgroup, IdRange, Network, Seccomp, Subordinate, Tproxy, UserNamespaces,
+    };
     use super::*;
 
     /// Debian 12 with systemd and everything installed, for the user ann.
@@ -186,6 +190,10 @@ mod tests {
             cgroup: Cgroup::Systemd {
                 bus: "/run/user/1000/bus".into(),
                 controllers: ["cpu", "memory", "pids"].map(String::from).to_vec(),
+            },
+            network: Network {
+                nft: Some("/usr/sbin/nft".into()),
+                tproxy: Tproxy::Loadable,
             },
             overlay_userxattr: true,
             tmpfs_user_xattr: true,
@@ -403,6 +411,22 @@ mod tests {
                 .contains("systempaths=unconfined")
         );
         assert!(!can_start(&all));
+    }
+
+    #[test]
+    fn without_nft_or_tproxy_there_is_no_network() {
+        let (control, state, fix) = one(|facts, _| facts.network.nft = None);
+        assert_eq!((control, state), ("network", State::Degraded));
+        assert_eq!(
+            fix,
+            "sudo apt install nftables, or what your distribution calls it"
+        );
+        let (control, state, _) = one(|facts, _| facts.network.tproxy = Tproxy::Missing);
+        assert_eq!((control, state), ("network", State::Degraded));
+        assert_eq!(
+            trouble(|facts, _| facts.network.tproxy = Tproxy::Unknown),
+            []
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod ids;
 mod kernel;
 mod limits;
 mod lock;
+mod network;
 mod order;
 mod places;
 mod render;
@@ -21,6 +22,7 @@ use crate::confine::idmap::Extent;
 use crate::confine::landlock::LandlockPlan;
 use crate::confine::seccomp::Filter;
 use crate::linux::capability::Capability;
+use crate::net::grant::Rules;
 use crate::policy::Control;
 use crate::source::origin::Origin;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,9 @@ pub struct Plan {
     pub supervise: Supervise,
     /// What happens, in order.
     pub steps: Vec<Step>,
+    /// What the job may reach, where it has a network.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub network: Option<Rules>,
     /// What is executed at the end.
     pub exec: Exec,
     /// Per control: what was asked and what this host gives.
@@ -209,6 +214,10 @@ pub enum Op {
     Groups,
     /// Pins the job to `cpus` of the CPUs there are, from the `first` on.
     Affinity { first: u32, cpus: u32 },
+    /// N0 behind N1, which is what the job then gets: `nft` loads these rules
+    /// into N0, where listeners wait for all that the job sends. Comes before
+    /// the loopback, and needs two network namespaces of U0.
+    Network { nft: String, ruleset: String },
     /// Brings up the loopback of N1.
     Loopback,
     /// uts hostname.
@@ -309,7 +318,7 @@ pub enum Namespace {
     Mount,
     /// pid_namespaces(7)
     Pid,
-    /// network_namespaces(7): N1
+    /// network_namespaces(7): N1; with a network N0, and N1 behind it
     Network,
     /// ipc_namespaces(7)
     Ipc,

@@ -32,7 +32,8 @@ impl Loop<'_> {
                 self.answer(id, &Answer::NotStarted { what, errno }, None);
                 self.forget(id);
             }
-            Ok(Report::Stage { .. } | Report::Failed(_) | Report::Listener) | Err(_) => {
+            Ok(Report::Stage { .. } | Report::Failed(_) | Report::Listener | Report::Listeners)
+            | Err(_) => {
                 self.kill();
             }
         }
