@@ -46,7 +46,7 @@ impl User {
 
     /// What `cofferdam plan` prints for a script.
     fn plan(&self, script: &str) -> Value {
-        let policy = "extends = [\"untrusted\"]\n[syscalls]\non_denied = \"errno\"\n";
+        let policy = "extends = \"untrusted\"\n[syscalls]\non_denied = \"errno\"\n";
         let policy = self.site.policy("quiet", policy);
         let mut command = self.command(&program());
         command.args(["plan", "-p", &policy, "--network", "allowlist"]);
