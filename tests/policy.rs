@@ -727,12 +727,14 @@ fn what_reaches_furthest_is_said_first() {
         .unwrap()
     };
     let grants = "{ to = 'a.b', ports = [443] }, { to = '*.b.c', ports = [80, 443], why = 'x' }, \
-        { to = '*.co.uk', ports = [443], why = 'x' }, { to = '10.0.0.0/8', ports = [5432], why = 'x' }";
+        { to = '*.co.uk', ports = [443], why = 'x' }, { to = '10.0.0.0/8', ports = [5432], why = 'x' }, \
+        { to = '169.254.0.0/16', ports = [80], why = 'x' }";
     let found = loosenings(&network(""), &network(grants));
     let sentences: Vec<String> = found.iter().map(|found| found.sentence()).collect();
     assert_eq!(
         sentences,
         [
+            "network.allow of 169.254.0.0/16 port 80 allows the job to ask a cloud for the credentials of this machine",
             "network.allow of 10.0.0.0/8 port 5432 allows the job to speak to every machine of 10.0.0.0/8, private or not",
             "network.allow of *.co.uk port 443 allows the job to send what it knows to whoever registers a name below co.uk",
             "network.allow of *.b.c port 80, 443 allows the job to send what it knows to any name below b.c",

@@ -1,9 +1,11 @@
 //! [pure] Networking: what a job may reach, decided outside of everything it can touch.
 
+pub mod decide;
 pub mod dns;
 pub mod grant;
 pub mod http;
 mod octets;
+pub mod pool;
 pub mod rules;
 pub mod special;
 pub mod suffix;

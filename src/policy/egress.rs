@@ -301,6 +301,9 @@ mod tests {
         for (never, _) in NEVER {
             assert!(Cidr::parse(never).is_ok(), "{never}");
         }
+        for ours in [crate::net::GATEWAY, crate::net::JOB] {
+            assert!(impossible(&ours.to_string()), "{ours}");
+        }
     }
 
     #[test]
