@@ -213,7 +213,8 @@ impl Drop for Site {
 pub fn program() -> String {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     let directory = INSTALLED.get_or_init(|| {
-        let build = fs::metadata(env!("CARGO_BIN_EXE_cofferdam")).unwrap().ino();
+        let build = |name| fs::metadata(built(name)).unwrap().ino();
+        let build = format!("{}-{}", build("cofferdam"), build("examples/destinations"));
         let user = rustix::process::getuid().as_raw();
         let directory = PathBuf::from(format!("/var/tmp/cofferdam-launch-programs-{user}-{build}"));
         // Whole or not at all: another run of the same build may be doing the same.
