@@ -253,7 +253,7 @@ fn may_import(from: &str, module: &str, side: &str) -> bool {
         "sys" => side == "sys",
         _ if inside(from) => {
             let known = |room: &str| {
-                let whole = room != "sandbox" && room != "net";
+                let whole = !matches!(room, "sandbox" | "net");
                 module == room || (whole && module.starts_with(&format!("{room}::")))
             };
             inside(side)
