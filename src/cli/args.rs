@@ -1,6 +1,6 @@
 //! [host] Flags that `run` and `plan` share, as typed: nothing is looked at or done here.
 
-use crate::policy::flags::{Flag, FlagLayer, MountFlag, TmpfsFlag, limit, variable};
+use crate::policy::flags::{AllowFlag, Flag, FlagLayer, MountFlag, TmpfsFlag, limit, variable};
 use crate::policy::text::{self, TextError};
 use crate::policy::words::Word;
 use crate::policy::{Access, NetworkMode};
@@ -42,8 +42,11 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "DST[:SIZE]")]
     pub tmpfs: Vec<TmpfsFlag>,
     /// Network mode
-    #[arg(long, value_name = "none", value_parser = NetworkMode::from_word)]
+    #[arg(long, value_name = "none|allowlist", value_parser = NetworkMode::from_word)]
     pub network: Option<NetworkMode>,
+    /// Let the job reach this, by TCP; port 443 unless said. Alone it means --network allowlist
+    #[arg(long, value_name = "HOST[:PORT]|CIDR[:PORT]")]
+    pub allow: Vec<AllowFlag>,
     /// Memory limit: 512M, 4G, unlimited
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub memory: Option<Amount<u64>>,
@@ -199,6 +202,7 @@ impl SandboxArgs {
             tmpfs: self.tmpfs.clone(),
             workspace: self.workspace.as_ref().map(|workspace| workspace.access),
             network: self.network,
+            allow: self.allow.clone(),
             others: others
                 .into_iter()
                 .filter(|(given, _)| *given)

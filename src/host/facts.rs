@@ -28,6 +28,8 @@ pub struct Facts {
     pub seccomp: Seccomp,
     /// Which cgroups we may use.
     pub cgroup: Cgroup,
+    /// What a sandbox with a network needs.
+    pub network: Network,
     /// overlayfs may be mounted in a user namespace with `userxattr` (5.11).
     pub overlay_userxattr: bool,
     /// tmpfs keeps user.* xattrs (6.6), so that it can be an overlay's upper layer.
@@ -111,6 +113,30 @@ pub struct Subordinate {
     pub newuidmap: Option<String>,
     /// Absolute path of newgidmap, likewise.
     pub newgidmap: Option<String>,
+}
+
+/// What a sandbox with a network needs of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Absolute path of nft, if it is installed.
+    pub nft: Option<String>,
+    /// Whether its `tproxy` statement can work.
+    pub tproxy: Tproxy,
+}
+
+/// Whether the kernel has TPROXY for nftables (CONFIG_NFT_TPROXY, 4.19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tproxy {
+    /// Built in or loaded.
+    Present,
+    /// A module that the first rule loads.
+    Loadable,
+    /// The kernel's modules are there and it is none of them.
+    Missing,
+    /// Nothing on this host says; the first rule will.
+    Unknown,
 }
 
 /// Seccomp features, from SECCOMP_GET_ACTION_AVAIL and probing flags.

@@ -8,6 +8,7 @@ pub mod facts;
 mod ids;
 pub mod mounts;
 mod namespaces;
+mod network;
 pub mod probe;
 mod read;
 mod visible;

@@ -4,7 +4,7 @@
 //! prove is tried by [`super::deep`], for `doctor`.
 
 use super::facts::{Facts, IdRange, Seccomp};
-use super::{cgroups, ids, mounts, namespaces, read, visible};
+use super::{cgroups, ids, mounts, namespaces, network, read, visible};
 use crate::sys::feature;
 use rustix::process::Resource;
 use std::fmt;
@@ -155,6 +155,7 @@ pub fn probe(request: &ProbeRequest) -> Result<Facts, ProbeError> {
         landlock_abi: feature::landlock_abi(),
         seccomp: seccomp(),
         cgroup: cgroups::cgroup(request, &mounts, caller.uid)?,
+        network: network::network(&release)?,
         overlay_userxattr: kernel >= (5, 11) && has_overlay(&release)?,
         tmpfs_user_xattr: kernel >= (6, 6),
         proc_overmounted: mounts::refuses_fresh(&mounts, "proc"),

@@ -158,6 +158,12 @@ impl Name {
     }
 }
 
+impl std::fmt::Display for Name {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
 impl TryFrom<String> for Name {
     type Error = Malformed;
     fn try_from(text: String) -> Result<Self, Malformed> {
@@ -206,6 +212,16 @@ impl Cidr {
         address.is_ipv4() == self.network.is_ipv4() && self.masked(address) == bits(self.network)
     }
 
+    /// Whether every address of `other` is in it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.network)
+    }
+
+    /// A network of IPv4 addresses.
+    pub fn is_ipv4(&self) -> bool {
+        self.network.is_ipv4()
+    }
+
     fn masked(&self, address: IpAddr) -> u128 {
         let width = if address.is_ipv4() { 32 } else { 128 };
         let below = width - u32::from(self.prefix);
@@ -239,6 +255,97 @@ impl TryFrom<String> for Cidr {
 impl From<Cidr> for String {
     fn from(cidr: Cidr) -> Self {
         cidr.to_string()
+    }
+}
+
+impl Target {
+    /// Reads `NAME`, `*.NAME`, `ADDRESS` or `ADDRESS/PREFIX`. What ends in a number or
+    /// has a `/` or `:` is an address and never a name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        if text.contains("://") {
+            return Err(Malformed("a destination has no scheme and no path"));
+        }
+        if let Some(zone) = text.strip_prefix("*.") {
+            return Name::parse(zone).map(Self::Below);
+        }
+        if text.contains('*') {
+            return Err(Malformed("`*` stands only in front of a name: *.NAME"));
+        }
+        let last = text.rsplit('.').next().unwrap_or_default();
+        let number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+        if number || text.contains(['/', ':']) {
+            Cidr::parse(text).map(Self::Network)
+        } else {
+            Name::parse(text).map(Self::Host)
+        }
+    }
+
+    /// Whether whatever `other` leads to, this one does too.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(name), Self::Host(other)) => name == other,
+            (Self::Below(zone), Self::Host(name)) => name.is_below(zone),
+            (Self::Below(zone), Self::Below(other)) => zone == other || other.is_below(zone),
+            (Self::Network(network), Self::Network(other)) => network.covers(other),
+            (Self::Host(_), _) | (Self::Below(_), _) | (Self::Network(_), _) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(name) => name.fmt(out),
+            Self::Below(zone) => write!(out, "*.{zone}"),
+            Self::Network(network) => network.fmt(out),
+        }
+    }
+}
+
+impl Ports {
+    /// One port.
+    pub fn one(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+
+    /// Reads `PORT` or `FIRST-LAST`, each 1 to 65535.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let port = |text: &str| {
+            let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+            let number = text.parse().ok().filter(|_| plain);
+            number.ok_or(Malformed("a port is a number from 1 to 65535"))
+        };
+        let (first, last) = match text.split_once('-') {
+            Some((first, last)) => (port(first)?, port(last)?),
+            None => (port(text)?, port(text)?),
+        };
+        if first > last {
+            return Err(Malformed("the last port is below the first"));
+        }
+        Ok(Self { first, last })
+    }
+
+    /// Whether every port of `other` is in it.
+    pub fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+}
+
+impl std::fmt::Display for Ports {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(out),
+            false => write!(out, "{}-{}", self.first, self.last),
+        }
     }
 }
 
@@ -291,6 +398,68 @@ mod tests {
             "x",
         ] {
             assert!(Cidr::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_name_or_an_address_and_never_both() {
+        let shown = |text: &str| Target::parse(text).map(|target| target.to_string());
+        for (text, printed) in [
+            ("Crates.IO", "crates.io"),
+            ("*.Example.org", "*.example.org"),
+            ("10.1.2.0/24", "10.1.2.0/24"),
+            ("192.0.2.1", "192.0.2.1/32"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(printed));
+            assert_eq!(shown(printed).as_deref(), Ok(printed));
+        }
+        for bad in [
+            "",
+            "*",
+            "*.",
+            "a.*.b",
+            "*a.b",
+            "*.*.a",
+            "https://a.b",
+            "a.b/c",
+            "a.b:1",
+            "127.1",
+            "010.0.0.1",
+            "1.2.3.4.5",
+            "a.0x7f",
+            "*.1.2.3.4",
+            "10.0.0.1/8",
+            "a.b.",
+            "a b",
+        ] {
+            assert!(Target::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn targets_cover_what_lies_in_them() {
+        let covers = |wide: &str, narrow: &str| {
+            Target::parse(wide)
+                .unwrap()
+                .covers(&Target::parse(narrow).unwrap())
+        };
+        assert!(covers("*.a.b", "x.a.b") && covers("*.a.b", "*.x.a.b"));
+        assert!(!covers("*.a.b", "a.b") && !covers("*.x.a.b", "*.a.b"));
+        assert!(covers("10.0.0.0/8", "10.1.0.0/16") && !covers("10.1.0.0/16", "10.0.0.0/8"));
+        assert!(!covers("0.0.0.0/0", "::/0") && !covers("0.0.0.0/0", "a.b"));
+    }
+
+    #[test]
+    fn ports_are_plain_numbers_in_order() {
+        let ports = Ports::parse("80-443").unwrap();
+        assert!(ports.covers(Ports::one(80)) && ports.covers(Ports::one(443)));
+        assert!(!ports.covers(Ports::one(444)));
+        assert_eq!(ports.to_string(), "80-443");
+        assert_eq!(Ports::parse("7-7").unwrap().to_string(), "7");
+        for bad in [
+            "", "0", "65536", "+1", "01", "-1", "1-", "2-1", "1-2-3", "https",
+        ] {
+            assert!(Ports::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,9 +1,15 @@
 //! [pure] Networking: what a job may reach, decided outside of everything it can touch.
 
+pub mod decide;
 pub mod dns;
+pub mod edge;
 pub mod grant;
 mod octets;
+pub mod pool;
+pub mod record;
+pub mod route;
 pub mod special;
+pub mod suffix;
 pub mod tls;
 
 use core::net::Ipv4Addr;
@@ -16,5 +22,6 @@ pub const JOB: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 2);
 pub const PREFIX: u8 = 30;
 /// Port in N0 to which every TCP connection of the job is handed.
 pub const RELAY_PORT: u16 = 40443;
-/// Port in N0 to which every DNS query of the job is handed, UDP and TCP.
-pub const DNS_PORT: u16 = 40053;
+/// Port in N0 to which every DNS query of the job is handed, UDP and TCP. An
+/// answer over UDP leaves by the socket that got the query, so it must be 53.
+pub const DNS_PORT: u16 = 53;

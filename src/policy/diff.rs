@@ -2,9 +2,12 @@
 //!
 //! The warnings of a policy are what it allows that `strict` does not.
 
+use crate::net::grant::{Grant, Target};
+use crate::net::suffix;
 use crate::policy::consequence;
 use crate::policy::document::{Field, Shape};
 use crate::policy::effective::{Effective, Entry, entries};
+use crate::policy::egress;
 use crate::policy::forbidden::below;
 use crate::policy::schema::RawPolicy;
 use crate::policy::text::env_matches;
@@ -28,6 +31,8 @@ pub enum Danger {
     CallersChoice,
     /// The job reads more of the host.
     HostReads,
+    /// The job speaks to machines by address: of the host's own networks, if the grant says so.
+    Addresses,
     /// The job sends what it knows.
     Network,
     /// The job takes more of the host's resources.
@@ -44,6 +49,7 @@ impl Danger {
             Self::WeakerControl => "weaker-control",
             Self::CallersChoice => "callers-choice",
             Self::HostReads => "host-reads",
+            Self::Addresses => "addresses",
             Self::Network => "network",
             Self::Resources => "resources",
         }
@@ -108,7 +114,16 @@ const RULES: &[(&str, Danger, Rule)] = {
         ("capabilities.keep", Kernel, Added),
         ("environment.pass", HostReads, Added),
         ("environment.set", HostReads, Added),
-        ("network.mode", Network, Ladder(&["none"])),
+        ("network.mode", Network, Ladder(&["none", "allowlist"])),
+        ("network.allow", Network, Added),
+        (
+            "network.tls_without_name",
+            Network,
+            Ladder(&["refuse", "allow"]),
+        ),
+        ("network.limits.connections", Resources, More),
+        ("network.limits.new_per_second", Resources, More),
+        ("network.limits.dns_per_second", Network, More),
         ("resources.memory", Resources, More),
         ("resources.cpus", Resources, More),
         ("resources.pids", Resources, More),
@@ -257,7 +272,9 @@ fn added(danger: Danger, before: &[&Entry<'_>], after: &[&Entry<'_>]) -> Vec<Loo
     let grants = after
         .iter()
         .filter(|after| after.value != Effective::EmptyList);
-    let new = grants.filter(|after| !covered(after));
+    let mut new: Vec<_> = grants.filter(|after| !covered(after)).collect();
+    new.sort_by_key(|entry| narrowness(&entry.value));
+    let new = new.into_iter();
     new.map(|entry| {
         let (danger, what, allows) = grant(danger, entry);
         Loosening {
@@ -280,6 +297,9 @@ fn covers(before: &Effective<'_>, after: &Effective<'_>) -> bool {
         (Effective::Named { name: before, .. }, Effective::Named { name: after, .. }) => {
             before == after
         }
+        (Effective::Reach(before), Effective::Reach(after)) => {
+            egress::covers(&before.grant, &after.grant)
+        }
         (Effective::Mount(before), Effective::Mount(after)) => {
             let reaches = before.source == after.source || below(&after.source, &before.source);
             reaches && before.access >= after.access
@@ -293,6 +313,7 @@ fn grant(danger: Danger, entry: &Entry<'_>) -> (Danger, String, String) {
     let key = &entry.key;
     match &entry.value {
         Effective::Mount(mount) => mount_grant(mount),
+        Effective::Reach(reach) => reach_grant(&reach.grant),
         Effective::Named { name, .. } => {
             let allows = match key.as_str() {
                 "capabilities.keep" => consequence::of_capability(name),
@@ -326,6 +347,43 @@ fn mount_grant(mount: &MountGrant) -> (Danger, String, String) {
         what,
         format!("the job to {verb} the host's {}", mount.source),
     )
+}
+
+fn reach_grant(grant: &Grant) -> (Danger, String, String) {
+    let ports = egress::ports_text(&grant.ports);
+    let (danger, allows) = match &grant.to {
+        Target::Network(network) => (
+            Danger::Addresses,
+            format!("the job to speak to every machine of {network}, private or not"),
+        ),
+        Target::Below(zone) if suffix::is_public(zone) => (
+            Danger::Network,
+            format!("the job to send what it knows to whoever registers a name below {zone}"),
+        ),
+        Target::Below(zone) => (
+            Danger::Network,
+            format!("the job to send what it knows to any name below {zone}"),
+        ),
+        Target::Host(name) => (
+            Danger::Network,
+            format!("the job to send what it knows to {name}"),
+        ),
+    };
+    let what = format!("network.allow of {} port {ports}", grant.to);
+    (danger, what, allows)
+}
+
+/// How far a new element reaches, within its danger: whole zones come before names.
+fn narrowness(value: &Effective<'_>) -> u8 {
+    match value {
+        Effective::Reach(reach) => match &reach.grant.to {
+            Target::Network(_) => 0,
+            Target::Below(zone) if suffix::is_public(zone) => 1,
+            Target::Below(_) => 2,
+            Target::Host(_) => 3,
+        },
+        _ => 0,
+    }
 }
 
 fn lost(key: &str, danger: Danger, before: &[&Entry<'_>], after: &[&Entry<'_>]) -> Vec<Loosening> {
@@ -437,6 +495,15 @@ mod tests {
             ("", "environment.pass = ['CI']"),
             ("environment.pass = ['CI_A']", "environment.pass = ['CI_*']"),
             ("environment.set.A = 'x'", "environment.set.A = 'y'"),
+            ("", "network.mode = 'allowlist'"),
+            (
+                "network = { mode = 'allowlist' }",
+                "network = { mode = 'allowlist', allow = [{ to = 'a.b', ports = [443] }] }",
+            ),
+            ("", "network.tls_without_name = 'allow'"),
+            ("", "network.limits.connections = 4097"),
+            ("", "network.limits.new_per_second = 201"),
+            ("", "network.limits.dns_per_second = 51"),
             ("resources.memory = '1G'", "resources.memory = 'unlimited'"),
             ("resources.cpus = 0.5", "resources.cpus = 1"),
             ("resources.pids = 1", "resources.pids = 2"),

@@ -2,12 +2,15 @@
 //!
 //! `policy origins`, `show`, `diff` and `check` all read this list.
 
+use crate::net::grant::Ports;
 use crate::policy::leaf::UNLIMITED;
 use crate::policy::text::{format_cpus, format_duration, format_size};
 use crate::policy::words::Word;
-use crate::policy::{CapabilityGrant, MountGrant, Policy, SyscallGrant, WorkspaceUid};
+use crate::policy::{
+    CapabilityGrant, MountGrant, NetworkGrant, Policy, SyscallGrant, WorkspaceUid,
+};
 use crate::source::origin::{Origin, Sourced};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 /// One value of a key; a list has an entry for each element.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,8 @@ pub enum Effective<'p> {
     },
     /// A grant of a mount.
     Mount(&'p MountGrant),
+    /// A grant of a destination.
+    Reach(&'p NetworkGrant),
     /// A list that limits, and has no element: nothing is allowed.
     EmptyList,
 }
@@ -65,6 +70,7 @@ impl Effective<'_> {
             Self::Amount(Some(count), Unit::Count) => json!(count),
             Self::Named { name, why } => json!({ "name": name, "why": why }),
             Self::EmptyList => json!([]),
+            Self::Reach(reach) => reach_to_json(reach),
             Self::Mount(mount) => json!({
                 "source": mount.source,
                 "target": mount.target,
@@ -80,6 +86,25 @@ impl Effective<'_> {
     }
 }
 
+/// Without `proto` and `why` where nobody said them.
+fn reach_to_json(NetworkGrant { grant, why, .. }: &NetworkGrant) -> Json {
+    let port = |ports: &Ports| match ports.first == ports.last {
+        true => json!(ports.first),
+        false => json!(ports.to_string()),
+    };
+    let ports: Vec<Json> = grant.ports.iter().map(port).collect();
+    let mut object = Map::new();
+    object.insert("to".into(), json!(grant.to.to_string()));
+    object.insert("ports".into(), json!(ports));
+    if let Some(proto) = grant.proto {
+        object.insert("proto".into(), json!(proto.word()));
+    }
+    if let Some(why) = why {
+        object.insert("why".into(), json!(why));
+    }
+    Json::Object(object)
+}
+
 /// Whole CPUs stay integers, so that nothing prints as `2.0` here and `2` there.
 fn cpus_to_json(milli: u64) -> Json {
     let text = u32::try_from(milli).map(format_cpus);
@@ -87,7 +112,7 @@ fn cpus_to_json(milli: u64) -> Json {
     number.map_or(Json::Null, Json::Number)
 }
 
-/// Strings, numbers and flat objects as TOML.
+/// Strings, numbers, lists and flat objects as TOML, on one line.
 pub fn json_to_toml(value: &Json) -> String {
     match value {
         Json::String(text) => toml_edit::Value::from(text.as_str()).to_string(),
@@ -97,6 +122,10 @@ pub fn json_to_toml(value: &Json) -> String {
                 .map(|(key, value)| format!("{key} = {}", json_to_toml(value)))
                 .collect();
             format!("{{ {} }}", pairs.join(", "))
+        }
+        Json::Array(elements) => {
+            let elements: Vec<String> = elements.iter().map(json_to_toml).collect();
+            format!("[{}]", elements.join(", "))
         }
         other => other.to_string(),
     }
@@ -110,7 +139,7 @@ pub fn entries(policy: &Policy) -> Vec<Entry<'_>> {
     list.files(policy);
     list.calls(policy);
     list.environment(policy);
-    list.word("network.mode", &policy.network);
+    list.network(policy);
     list.resources(policy);
     for (control, origin) in &policy.degrade {
         list.add("degrade.allow", Effective::Text(control.word()), origin);
@@ -201,6 +230,18 @@ impl<'p> List<'p> {
             let key = format!("environment.set.{name}");
             self.add(key, Effective::Text(&value.value), &value.origin);
         }
+    }
+
+    fn network(&mut self, policy: &'p Policy) {
+        let rules = &policy.network_rules;
+        self.word("network.mode", &policy.network);
+        for allow in &rules.allow {
+            self.add("network.allow", Effective::Reach(allow), &allow.origin);
+        }
+        self.word("network.tls_without_name", &rules.tls_without_name);
+        self.count("network.limits.connections", &rules.connections);
+        self.count("network.limits.new_per_second", &rules.new_per_second);
+        self.count("network.limits.dns_per_second", &rules.dns_per_second);
     }
 
     fn resources(&mut self, policy: &'p Policy) {

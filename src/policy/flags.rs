@@ -1,5 +1,6 @@
 //! [pure] What the command line adds to a policy: the last layer, and its own reason.
 
+use crate::net::grant::{Malformed, Ports, Target};
 use crate::policy::leaf::UNLIMITED;
 use crate::policy::text::{TextError, absolute_path, env_name, env_value, size};
 use crate::policy::words::Word;
@@ -30,6 +31,8 @@ pub enum Flag {
     Tmpfs,
     /// `--network`
     Network,
+    /// `--allow`
+    Allow,
     /// `--memory`
     Memory,
     /// `--cpus`
@@ -75,6 +78,8 @@ pub struct FlagLayer {
     pub workspace: Option<Access>,
     /// `--network`.
     pub network: Option<NetworkMode>,
+    /// `--allow`; without `--network` it means the mode `allowlist`.
+    pub allow: Vec<AllowFlag>,
     /// Flags given that set no value of a policy but that a policy may refuse.
     pub others: Vec<Flag>,
 }
@@ -99,6 +104,15 @@ pub struct TmpfsFlag {
     pub size: Option<u64>,
 }
 
+/// `--allow HOST[:PORT]|CIDR[:PORT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowFlag {
+    /// Where to.
+    pub to: Target,
+    /// Which ports; 443 unless said.
+    pub ports: Ports,
+}
+
 impl FlagLayer {
     /// Every flag that was given, in the order of [`Flag`].
     pub fn given(&self) -> Vec<Flag> {
@@ -108,6 +122,7 @@ impl FlagLayer {
             (!self.mounts.is_empty(), Flag::Mount),
             (!self.tmpfs.is_empty(), Flag::Tmpfs),
             (self.network.is_some(), Flag::Network),
+            (!self.allow.is_empty(), Flag::Allow),
             (self.memory.is_some(), Flag::Memory),
             (self.milli_cpus.is_some(), Flag::Cpus),
             (self.pids.is_some(), Flag::Pids),
@@ -177,6 +192,25 @@ impl FromStr for TmpfsFlag {
     }
 }
 
+impl FromStr for AllowFlag {
+    type Err = TextError;
+
+    /// What follows the only `:` is the port; where there are more, it is an IPv6 address.
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let (to, ports) = match text.split_once(':') {
+            Some((to, ports)) if !ports.contains([':', '/']) => (to, Some(ports)),
+            _ => (text, None),
+        };
+        let mistake = |error: Malformed| refuse(text, "a destination", error.0);
+        Ok(Self {
+            to: Target::parse(to).map_err(mistake)?,
+            ports: ports
+                .map_or(Ok(Ports::one(443)), Ports::parse)
+                .map_err(mistake)?,
+        })
+    }
+}
+
 /// `NAME=VALUE`, as `--env` takes it.
 pub fn variable(text: &str) -> Result<(String, String), TextError> {
     let (name, value) = text
@@ -237,6 +271,43 @@ mod tests {
         for text in ["", "/a", "=/b", "/a=b", "/a=/../b", "/a=/b\n"] {
             assert!(mount(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn destinations_have_port_443_unless_said() {
+        let read = |text: &str| {
+            let allow = text.parse::<AllowFlag>();
+            allow.map(|allow| format!("{} {}", allow.to, allow.ports))
+        };
+        for (text, allow) in [
+            ("Example.com", "example.com 443"),
+            ("*.cdn.example.com:8000-8099", "*.cdn.example.com 8000-8099"),
+            ("10.1.2.0/24:5432", "10.1.2.0/24 5432"),
+            ("192.0.2.1", "192.0.2.1/32 443"),
+            ("2001:db8::/32", "2001:db8::/32 443"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(allow));
+        }
+        for text in [
+            "",
+            ":443",
+            "a.b:",
+            "a.b:0",
+            "a.b:x",
+            "a.b:443:1",
+            "*",
+            "*:443",
+            "10.0.0.1/8",
+            "https://a.b",
+            "a.b/x",
+            "[::1]:80",
+        ] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+        assert_eq!(
+            read("a.b:99999").unwrap_err().to_string(),
+            "\"a.b:99999\" is not a destination: a port is a number from 1 to 65535"
+        );
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! Single values are replaced, lists that grant are added to, and every value
 //! keeps the place where it was written.
 
+use crate::policy::NetworkMode;
 use crate::policy::document::Field;
-use crate::policy::flags::{Flag, FlagLayer, Limit, MountFlag, TmpfsFlag};
+use crate::policy::flags::{AllowFlag, Flag, FlagLayer, Limit, MountFlag, TmpfsFlag};
 use crate::policy::leaf::{
     AbsolutePath, EnvName, EnvValue, HostPath, Limited, MilliCpus, Seconds, Sentence, Size, Whole,
 };
 use crate::policy::presets::{STRICT, parse_preset, unknown};
-use crate::policy::schema::{RawMount, RawPolicy, RawResources};
+use crate::policy::schema::{RawMount, RawPolicy, RawReach, RawResources};
 use crate::policy::text;
 use crate::policy::words::{MountAccess, Word};
 use crate::source::diagnostic::Diagnostic;
@@ -134,7 +135,12 @@ fn flag_policy(flags: &FlagLayer, mistakes: &mut Mistakes) -> RawPolicy {
         resources: flag_limits(flags, mistakes),
         ..RawPolicy::default()
     };
-    policy.network.mode = flags.network.map(|mode| by_flag(Flag::Network, mode));
+    let implied = || (!flags.allow.is_empty()).then_some((Flag::Allow, NetworkMode::Allowlist));
+    let mode = flags.network.map(|mode| (Flag::Network, mode));
+    policy.network.mode = mode
+        .or_else(implied)
+        .map(|(flag, mode)| by_flag(flag, mode));
+    policy.network.allow = flags.allow.iter().map(flag_reach).collect();
     for (name, value) in &flags.env {
         let name = keep(mistakes, Flag::Env, text::env_name(name));
         let value = keep(mistakes, Flag::Env, text::env_value(value));
@@ -171,14 +177,28 @@ fn flag_mount(mount: &MountFlag, mistakes: &mut Mistakes) -> Written<RawMount> {
         true => MountAccess::Rw,
         false => MountAccess::Ro,
     };
-    let why = Sentence("asked for on the command line".into());
     let grant = RawMount {
         source: source.map(|source| by_flag(Flag::Mount, HostPath(source))),
         target: target.map(|target| by_flag(Flag::Mount, AbsolutePath(target))),
         access: Some(by_flag(Flag::Mount, access)),
-        why: Some(by_flag(Flag::Mount, why)),
+        why: Some(by_flag(Flag::Mount, own_reason())),
     };
     by_flag(Flag::Mount, grant)
+}
+
+fn flag_reach(allow: &AllowFlag) -> Written<RawReach> {
+    let grant = RawReach {
+        to: Some(by_flag(Flag::Allow, allow.to.clone())),
+        ports: vec![by_flag(Flag::Allow, allow.ports)],
+        proto: None,
+        why: Some(by_flag(Flag::Allow, own_reason())),
+    };
+    by_flag(Flag::Allow, grant)
+}
+
+/// A flag is its own reason.
+fn own_reason() -> Sentence {
+    Sentence("asked for on the command line".into())
 }
 
 /// The value, or a mistake that names the flag.

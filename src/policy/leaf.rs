@@ -1,6 +1,7 @@
 //! [pure] The kinds of single values of the language: how each is read, described and bounded.
 
 use crate::linux::capability::Capability;
+use crate::net::grant::{Ports, Target};
 use crate::policy::document::{Leaf, Mistake, Name, string_schema};
 use crate::policy::text;
 use crate::policy::words::Word;
@@ -260,6 +261,49 @@ impl Leaf for WorkspaceUid {
 
     fn json_schema() -> Json {
         json!({ "enum": [0, "caller"] })
+    }
+}
+
+impl Leaf for Target {
+    fn expected() -> String {
+        "a name, *.NAME, an address or a network such as \"10.1.2.0/24\"".to_owned()
+    }
+
+    fn read(value: &Value) -> Result<Self, Mistake> {
+        let text = string(value)?;
+        Self::parse(text)
+            .map_err(|error| Mistake::Content(format!("{text:?} is no destination: {error}")))
+    }
+
+    fn json_schema() -> Json {
+        string_schema("^(\\*\\.)?[A-Za-z0-9.-]+(/[0-9]{1,2})?$")
+    }
+}
+
+/// One port is an integer, several in a row are text.
+impl Leaf for Ports {
+    fn expected() -> String {
+        "a port such as 443 or \"8000-8099\"".to_owned()
+    }
+
+    fn read(value: &Value) -> Result<Self, Mistake> {
+        let text = match (value.as_integer(), value.as_str()) {
+            (Some(port), _) => port.to_string(),
+            (None, Some(range)) if range.contains('-') => range.to_owned(),
+            (None, Some(other)) => {
+                return Err(Mistake::Content(format!(
+                    "{other:?} is not {}",
+                    Self::expected()
+                )));
+            }
+            (None, None) => return Err(Mistake::Type),
+        };
+        Self::parse(&text).map_err(|error| Mistake::Content(format!("{text} is no port: {error}")))
+    }
+
+    fn json_schema() -> Json {
+        let port = json!({ "type": "integer", "minimum": 1, "maximum": 65_535 });
+        json!({ "anyOf": [port, string_schema("^[0-9]{1,5}-[0-9]{1,5}$")] })
     }
 }
 

@@ -3,7 +3,7 @@
 //! The way of a policy: `document` reads TOML by the tables of `schema` (its
 //! values are in `leaf`, `words`, `text`), `layer` lays it over `presets` and
 //! the `flags` over it, `validate` makes the [`Policy`] here and looks at paths
-//! with `expand` and `forbidden`. From a policy, `effective` lists what holds;
+//! with `expand` and `forbidden`, at the network with `egress`. From a policy, `effective` lists what holds;
 //! `show`, `diff` and `json_schema` print. Nothing in this room reads a file:
 //! the command line hands in the text.
 
@@ -11,6 +11,7 @@ pub mod consequence;
 pub mod diff;
 pub mod document;
 pub mod effective;
+pub mod egress;
 pub mod expand;
 pub mod flags;
 pub mod forbidden;
@@ -25,6 +26,7 @@ pub mod validate;
 pub mod words;
 
 use crate::linux::capability::Capability;
+use crate::net::grant::{Grant, Limits, Rules, WithoutName};
 use crate::source::origin::{Origin, Sourced};
 use flags::{Flag, Limit};
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,8 @@ pub struct Policy {
     pub environment: Environment,
     /// Network mode.
     pub network: Sourced<NetworkMode>,
+    /// What may be reached, where the mode lets anything be.
+    pub network_rules: NetworkRules,
     /// Resource limits.
     pub resources: Resources,
     /// Controls that may be weaker than asked on this host.
@@ -236,6 +240,49 @@ pub struct Environment {
 pub enum NetworkMode {
     /// A loopback of its own and nothing else.
     None,
+    /// What the policy names, and nothing else.
+    Allowlist,
+}
+
+/// `[network]` beside its mode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkRules {
+    /// What may be reached; empty where the mode is `none`.
+    pub allow: Vec<NetworkGrant>,
+    /// TLS without the name that was asked for.
+    pub tls_without_name: Sourced<WithoutName>,
+    /// Open connections at once.
+    pub connections: Sourced<u32>,
+    /// New connections in one second.
+    pub new_per_second: Sourced<u32>,
+    /// DNS queries in one second.
+    pub dns_per_second: Sourced<u32>,
+}
+
+/// An element of `network.allow`, or `--allow`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkGrant {
+    /// Where to and how; a network is always [`Proto::Raw`](crate::net::grant::Proto).
+    pub grant: Grant,
+    /// The operator's reason; only a name and no wildcard can do without.
+    pub why: Option<String>,
+    /// Who granted it.
+    pub origin: Origin,
+}
+
+impl NetworkRules {
+    /// What decides about a connection or a query.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            grants: self.allow.iter().map(|allow| allow.grant.clone()).collect(),
+            tls_without_name: self.tls_without_name.value,
+            limits: Limits {
+                connections: self.connections.value,
+                new_per_second: self.new_per_second.value,
+                dns_per_second: self.dns_per_second.value,
+            },
+        }
+    }
 }
 
 /// `[resources]`; a limit of `None` is "unlimited", which somebody wrote.

@@ -5,6 +5,7 @@
 //! that `policy check` and `policy diff` print. A key exists when it is here.
 
 use crate::linux::capability::Capability;
+use crate::net::grant::{Ports, Proto, Target, WithoutName};
 use crate::policy::document::{Element, Field, Key, Node, Reader, Shape, read_table_element};
 use crate::policy::flags::Flag;
 use crate::policy::leaf::{
@@ -256,9 +257,42 @@ tables! {
 
     /// `[network]`.
     RawNetwork {
-        /// `none`: a loopback of its own and nothing else.
-        /// Relaxing this allows the job to send what it knows to others.
+        /// `none`: a loopback of its own and nothing else; `allowlist`: what `allow` names and nothing else.
+        /// Relaxing this allows the job to send what it knows to the destinations of `allow`.
         mode: Option<Written<NetworkMode>>,
+        /// What the job may reach.
+        /// Relaxing this allows the job to send what it knows to these destinations.
+        allow: Vec<Written<RawReach>>,
+        /// A TLS connection whose hello names no server, or another one than was asked for: `refuse`, or `allow` it to go to an address of the name that was asked for.
+        /// Relaxing this allows the job to reach other names that are served at the same address.
+        tls_without_name: Option<Written<WithoutName>>,
+        /// Limits of one sandbox.
+        limits: RawNetworkLimits,
+    }
+
+    /// An element of `network.allow`.
+    RawReach {
+        /// A name, `*.NAME` for every name below it, an address, or a network as ADDRESS/PREFIX.
+        to: Option<Written<Target>>,
+        /// Ports of TCP: numbers, or ranges such as "8000-8099".
+        ports: Vec<Written<Ports>>,
+        /// How a connection is read: `tls` and `http` hold the name it asks for against `to`, `raw` reads nothing. Without it, port 443 is `tls`, port 80 is `http`, every other `raw`.
+        proto: Option<Written<Proto>>,
+        /// Why the job needs it; required for wildcards, addresses and networks.
+        why: Option<Written<Sentence>>,
+    }
+
+    /// `[network.limits]`.
+    RawNetworkLimits {
+        /// Open connections.
+        /// Relaxing this allows the job to hold more of the host's memory and ports.
+        connections: Option<Written<Whole<1, 65_536>>>,
+        /// New connections in one second.
+        /// Relaxing this allows the job to knock on more doors, and to load the host and its network.
+        new_per_second: Option<Written<Whole<1, 65_536>>>,
+        /// DNS queries in one second.
+        /// Relaxing this allows the job to say more to others in the names it asks for.
+        dns_per_second: Option<Written<Whole<1, 65_536>>>,
     }
 
     /// `[resources]`; each may be "unlimited".

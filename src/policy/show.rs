@@ -4,7 +4,7 @@ use crate::policy::Policy;
 use crate::policy::document::{Field, Key, Shape};
 use crate::policy::effective::{Effective, Entry, entries, json_to_toml};
 use crate::policy::schema::RawPolicy;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 /// The policy as commented TOML that, read as a policy file, means the same.
 ///
@@ -18,23 +18,49 @@ pub fn toml(policy: &Policy) -> String {
     let entries = entries(policy);
     for section in sections(policy) {
         text += &format!("\n[{}]\n", section.name);
-        for key in section.shape.keys() {
+        for key in &section.keys {
             text += &comment(key.about);
-            text += &key_to_toml(key, &held_by(&entries, section.name, key.name));
+            text += &key_to_toml(key, &held_by(&entries, &section.name, key.name));
         }
     }
     text
 }
 
-/// The tables of the language; `[flags]` only where it limits something.
-fn sections(policy: &Policy) -> Vec<Key> {
+/// A table and its keys that are no tables.
+struct Section {
+    name: String,
+    keys: Vec<Key>,
+}
+
+/// The tables of the language, each before those in it; `[flags]` only where it limits something.
+fn sections(policy: &Policy) -> Vec<Section> {
     let Shape::Table(keys) = RawPolicy::shape() else {
         return Vec::new();
     };
     let limits = |key: &Key| key.name != "flags" || policy.flags.is_some();
-    keys.into_iter()
-        .filter(|key| matches!(key.shape, Shape::Table(_)) && limits(key))
-        .collect()
+    let mut found = Vec::new();
+    for key in keys.into_iter().filter(limits) {
+        if let Shape::Table(keys) = key.shape {
+            add_section(key.name.to_owned(), keys, &mut found);
+        }
+    }
+    found
+}
+
+fn add_section(name: String, keys: Vec<Key>, found: &mut Vec<Section>) {
+    let (tables, keys) = keys
+        .into_iter()
+        .partition(|key| matches!(key.shape, Shape::Table(_)));
+    let within = |key: &Key| format!("{name}.{}", key.name);
+    let inner: Vec<(String, Key)> = Vec::<Key>::into_iter(tables)
+        .map(|key| (within(&key), key))
+        .collect();
+    found.push(Section { name, keys });
+    for (name, key) in inner {
+        if let Shape::Table(keys) = key.shape {
+            add_section(name, keys, found);
+        }
+    }
 }
 
 /// The entries of a key, and those of its names if it is a map.
@@ -99,18 +125,25 @@ fn comment(text: &str) -> String {
 /// An object of tables with every key of the language, lists and maps even where they are empty.
 pub fn json(policy: &Policy) -> Json {
     let entries = entries(policy);
-    let mut tables = Map::new();
-    tables.insert("schema".into(), json!(1));
-    tables.insert("name".into(), json!(policy.name));
+    let mut tables = json!({ "schema": 1, "name": policy.name });
     for section in sections(policy) {
-        let keys = section.shape.keys().iter();
+        let keys = section.keys.iter();
         let values = keys.map(|key| {
-            let held = held_by(&entries, section.name, key.name);
+            let held = held_by(&entries, &section.name, key.name);
             (key.name.to_owned(), key_to_json(key, &held))
         });
-        tables.insert(section.name.to_owned(), Json::Object(values.collect()));
+        let table = Json::Object(values.collect());
+        match section.name.rsplit_once('.') {
+            Some((outer, name)) => {
+                let path = format!("/{}", outer.replace('.', "/"));
+                if let Some(outer) = tables.pointer_mut(&path) {
+                    outer[name] = table;
+                }
+            }
+            None => tables[section.name.as_str()] = table,
+        }
     }
-    Json::Object(tables)
+    tables
 }
 
 fn key_to_json(key: &Key, held: &[&Entry<'_>]) -> Json {
@@ -163,6 +196,10 @@ mod tests {
         syscalls.deny = ["read"]
         syscalls.on_denied = "kill"
         resources = { memory = "unlimited", cpus = 0.125, disk = 1048577, timeout = "1h1s" }
+        network.mode = "allowlist"
+        network.tls_without_name = "allow"
+        network.limits.connections = 5
+        network.allow = [{ to = "a.b", ports = [443, "1-9"], proto = "raw" }, { to = "*.c.d", ports = [80], why = "x" }]
     "#;
 
     #[test]
@@ -184,6 +221,8 @@ mod tests {
             "\ncpus = 0.125 # p.toml:14\n",
             "\n    \"CI_*\", # p.toml:8\n",
             "\nset.B = '\"' # p.toml:7\n",
+            "\n    { ports = [\"1-9\", 443], proto = \"raw\", to = \"a.b\" }, # p.toml:18\n",
+            "\n[network.limits]\n# Open connections.",
         ] {
             assert!(shown.contains(part), "{part}\n{shown}");
         }
@@ -197,6 +236,7 @@ mod tests {
         assert_eq!(json["syscalls"]["allow"], json!([]));
         assert_eq!(json["environment"]["set"], json!({}));
         assert_eq!(json["resources"]["cpus"], json!(1));
+        assert_eq!(json["network"]["limits"]["connections"], json!(4096));
         assert!(json.get("flags").is_none());
     }
 }

@@ -65,7 +65,8 @@ impl Policy {
     }
 }
 
-struct Check<'a> {
+/// A policy being checked; the checks of the network are in `egress`.
+pub(super) struct Check<'a> {
     surroundings: &'a Surroundings<'a>,
     mistakes: Mistakes,
 }
@@ -84,6 +85,7 @@ impl Check<'_> {
         let syscalls = self.syscalls(raw);
         let capabilities = self.capabilities(&raw.capabilities.keep);
         let network = self.need(&raw.network.mode, "network.mode", |mode| *mode);
+        let network_rules = self.network_rules(&raw.network);
         let resources = self.resources(raw);
         Some(Policy {
             name: name?.value,
@@ -95,6 +97,7 @@ impl Check<'_> {
             capabilities,
             environment: environment(raw),
             network: network?,
+            network_rules: network_rules?,
             resources: resources?,
             degrade: degrade(raw),
             flags: raw.flags.allow.0.as_ref().map(|allowed| {
@@ -103,7 +106,7 @@ impl Check<'_> {
         })
     }
 
-    fn refuse(&mut self, at: &At, diagnostic: Diagnostic) {
+    pub(super) fn refuse(&mut self, at: &At, diagnostic: Diagnostic) {
         let named = match at {
             At::Flag(flag) => Diagnostic {
                 message: format!("{flag}: {}", diagnostic.message),
@@ -115,7 +118,7 @@ impl Check<'_> {
     }
 
     /// A value that `strict` gives if nobody else does.
-    fn need<T, U>(
+    pub(super) fn need<T, U>(
         &mut self,
         written: &Option<Written<T>>,
         key: &str,
@@ -131,7 +134,7 @@ impl Check<'_> {
     }
 
     /// A part that a grant at `key` must have.
-    fn part<'w, T>(
+    pub(super) fn part<'w, T>(
         &mut self,
         part: &'w Option<Written<T>>,
         key: &str,

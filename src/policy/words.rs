@@ -1,5 +1,6 @@
 //! [pure] The closed sets of words of the language, each with the one way to write it.
 
+use crate::net::grant::{Proto, WithoutName};
 use crate::policy::flags::Flag;
 use crate::policy::{Access, Control, IdMode, NetworkMode, OnDenied, RootfsMode, SyscallProfile};
 use crate::source::nearest::nearest;
@@ -56,12 +57,14 @@ words! {
     RootfsMode { "read-only" = ReadOnly, "overlay" = Overlay }
     SyscallProfile { "strict" = Strict, "job" = Job }
     OnDenied { "errno" = Errno, "record" = Record, "kill" = Kill }
-    NetworkMode { "none" = None }
+    NetworkMode { "none" = None, "allowlist" = Allowlist }
+    Proto { "tls" = Tls, "http" = Http, "raw" = Raw }
+    WithoutName { "refuse" = Refuse, "allow" = Allow }
     Control { "cgroup" = Cgroup, "landlock" = Landlock, "groups" = Groups, "disk" = Disk }
     Flag {
         "rootfs" = Rootfs, "workspace" = Workspace, "env" = Env, "workdir" = Workdir,
         "user" = User, "hostname" = Hostname, "mount" = Mount, "tmpfs" = Tmpfs,
-        "network" = Network, "memory" = Memory, "cpus" = Cpus, "pids" = Pids,
+        "network" = Network, "allow" = Allow, "memory" = Memory, "cpus" = Cpus, "pids" = Pids,
         "disk" = Disk, "timeout" = Timeout,
     }
 }
@@ -104,6 +107,8 @@ mod tests {
         round_trips::<SyscallProfile>();
         round_trips::<OnDenied>();
         round_trips::<NetworkMode>();
+        round_trips::<Proto>();
+        round_trips::<WithoutName>();
         round_trips::<Control>();
         round_trips::<Flag>();
     }
@@ -115,8 +120,8 @@ mod tests {
             "\"Job\" is not one of \"strict\", \"job\", did you mean \"job\"?"
         );
         assert_eq!(
-            NetworkMode::from_word("allowlist").unwrap_err(),
-            "\"allowlist\" is not \"none\""
+            NetworkMode::from_word("open").unwrap_err(),
+            "\"open\" is not one of \"none\", \"allowlist\""
         );
     }
 }

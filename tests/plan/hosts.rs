@@ -1,8 +1,8 @@
 //! Hosts as values.
 
 use cofferdam::host::facts::{
-    Caller, Cgroup, EtcEntry, Facts, IdRange, Maskable, ProgramEntry, Seccomp, Subordinate,
-    UserNamespaces,
+    Caller, Cgroup, EtcEntry, Facts, IdRange, Maskable, Network, ProgramEntry, Seccomp,
+    Subordinate, Tproxy, UserNamespaces,
 };
 
 const ALL: [&str; 3] = ["cpu", "memory", "pids"];
@@ -66,6 +66,10 @@ pub fn debian_6_1() -> Facts {
         cgroup: Cgroup::Systemd {
             bus: "/run/user/1000/bus".to_owned(),
             controllers: controllers(&ALL),
+        },
+        network: Network {
+            nft: Some("/usr/sbin/nft".into()),
+            tproxy: Tproxy::Loadable,
         },
         overlay_userxattr: true,
         tmpfs_user_xattr: false,

@@ -148,7 +148,9 @@ fn works(outcome: Outcome) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{Caller, Cgroup, IdRange, Seccomp, Subordinate, UserNamespaces};
+    use super::super::facts::{
+        Caller, Cgroup, IdRange, Network, Seccomp, Subordinate, Tproxy, UserNamespaces,
+    };
     use super::*;
 
     /// Debian 12 with systemd and everything installed, for the user ann.
@@ -186,6 +188,10 @@ mod tests {
             cgroup: Cgroup::Systemd {
                 bus: "/run/user/1000/bus".into(),
                 controllers: ["cpu", "memory", "pids"].map(String::from).to_vec(),
+            },
+            network: Network {
+                nft: Some("/usr/sbin/nft".into()),
+                tproxy: Tproxy::Loadable,
             },
             overlay_userxattr: true,
             tmpfs_user_xattr: true,

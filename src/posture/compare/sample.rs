@@ -91,6 +91,7 @@ pub fn plan() -> Plan {
                 why: Origin::Always,
             })
             .collect(),
+        network: None,
         exec: Exec {
             argv: vec!["true".to_owned()],
             environment: BTreeMap::new(),

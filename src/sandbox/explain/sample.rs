@@ -169,6 +169,7 @@ pub(crate) fn plan() -> Plan {
             not_kept: Vec::new(),
         },
         steps: steps.collect(),
+        network: None,
         exec: Exec {
             argv: vec![text("make")],
             environment: BTreeMap::new(),

@@ -9,6 +9,7 @@ mod ids;
 mod kernel;
 mod limits;
 mod lock;
+mod network;
 mod order;
 mod places;
 mod render;
@@ -21,6 +22,7 @@ use crate::confine::idmap::Extent;
 use crate::confine::landlock::LandlockPlan;
 use crate::confine::seccomp::Filter;
 use crate::linux::capability::Capability;
+use crate::net::grant::Rules;
 use crate::policy::Control;
 use crate::source::origin::Origin;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,9 @@ pub struct Plan {
     pub supervise: Supervise,
     /// What happens, in order.
     pub steps: Vec<Step>,
+    /// What the job may reach, where it has a network.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub network: Option<Rules>,
     /// What is executed at the end.
     pub exec: Exec,
     /// Per control: what was asked and what this host gives.

@@ -3,7 +3,7 @@
 use super::{
     Enforcement, MapWriter, Namespace, Op, Owners, Plan, Requires, SCHEMA, Source, Step, Supervise,
 };
-use super::{exec, ids, kernel, limits, lock, places, root, workspace};
+use super::{exec, ids, kernel, limits, lock, network, places, root, workspace};
 use crate::host::facts::{Facts, UserNamespaces};
 use crate::policy::words::Word;
 use crate::policy::{Control, OnDenied, Policy};
@@ -131,6 +131,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
     };
     require_host(&mut draft);
     let maps = ids::maps(&mut draft);
+    let network = network::plan(&mut draft);
     namespaces(&mut draft, &maps);
     limits::plan(&mut draft);
     draft.always(Op::Loopback);
@@ -174,6 +175,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
             not_kept: workspace::not_kept(request),
         },
         steps: draft.steps,
+        network,
         exec,
         controls: draft.controls,
         warnings: draft.warnings,
@@ -248,13 +250,6 @@ fn namespaces(draft: &mut Draft<'_>, maps: &ids::Maps) {
         Namespace::Uts,
         Namespace::Cgroup,
     ];
-    let network = draft.policy.network.origin.clone();
-    draft.control(
-        "network",
-        "none".to_owned(),
-        "own namespace, loopback only".to_owned(),
-        &network,
-    );
     draft.always(Op::Namespaces { kinds });
     if writer != MapWriter::Caller {
         draft.always(Op::Groups);

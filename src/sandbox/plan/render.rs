@@ -148,6 +148,12 @@ impl Plan {
                 format_args!("  {index:>3}  {}  [{}]", step.op.summary(), step.why),
             );
         }
+        if let Some(rules) = &self.network {
+            line(&mut out, format_args!("reachable"));
+            for reachable in super::network::text(rules) {
+                line(&mut out, format_args!("       {reachable}"));
+            }
+        }
         line(&mut out, format_args!("controls"));
         for control in &self.controls {
             let weaker = if control.degraded.is_some() {

@@ -4,7 +4,8 @@ use super::ids::Maps;
 use super::order::Draft;
 use super::{Attributes, Op, Owners, Root, Source, Upper};
 use crate::confine::idmap::{compose, to_parent};
-use crate::policy::RootfsMode;
+use crate::net::GATEWAY;
+use crate::policy::{NetworkMode, RootfsMode};
 use crate::sandbox::request::HostObject;
 use crate::source::diagnostic::Diagnostic;
 
@@ -172,7 +173,8 @@ fn etc(draft: &mut Draft<'_>, maps: &Maps) {
     }
 }
 
-/// Names: the sandbox's own and localhost; no resolver, since there is no network.
+/// Names: the sandbox's own and localhost. The resolver is us, where there is a
+/// network; names are asked for as they stand, resolv.conf(5).
 fn network_files(draft: &mut Draft<'_>) {
     let name = draft
         .request
@@ -180,6 +182,10 @@ fn network_files(draft: &mut Draft<'_>) {
         .clone()
         .unwrap_or_else(|| "cofferdam".to_owned());
     let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n");
+    let resolver = match draft.policy.network.value {
+        NetworkMode::None => "# network: none\n".to_owned(),
+        NetworkMode::Allowlist => format!("nameserver {GATEWAY}\noptions ndots:1\n"),
+    };
     let why = draft.policy.network.origin.clone();
     draft.step(
         Op::File {
@@ -191,7 +197,7 @@ fn network_files(draft: &mut Draft<'_>) {
     draft.step(
         Op::File {
             path: "/etc/resolv.conf".to_owned(),
-            content: "# network: none\n".to_owned(),
+            content: resolver,
         },
         why.clone(),
     );

@@ -1,0 +1,81 @@
+//! [host] What a sandbox with a network needs: nft, and TPROXY in the kernel.
+
+use super::facts::{Network, Tproxy};
+use super::probe::ProbeError;
+use super::{read, visible};
+use rustix::fs::{CWD, FileType, Mode, statat};
+
+/// Where nft is looked for: never along PATH, which the caller's environment sets.
+const DIRECTORIES: [&str; 5] = [
+    "/usr/sbin",
+    "/sbin",
+    "/usr/local/sbin",
+    "/usr/bin",
+    "/run/current-system/sw/bin",
+];
+
+/// What is there; nothing is started and no module is loaded.
+pub fn network(release: &str) -> Result<Network, ProbeError> {
+    Ok(Network {
+        nft: nft(),
+        tproxy: tproxy(&format!("/lib/modules/{release}"))?,
+    })
+}
+
+fn nft() -> Option<String> {
+    let paths = DIRECTORIES.iter().map(|at| format!("{at}/nft"));
+    let executable = |path: &String| {
+        statat(CWD, path, rustix::fs::AtFlags::empty()).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && Mode::from_raw_mode(stat.st_mode).contains(Mode::XOTH)
+        })
+    };
+    let mut found = paths.filter(executable);
+    found.next()
+}
+
+/// Modules that are built in have a line in modules.builtin, kbuild.rst; a kernel
+/// without a directory of modules says nothing that an ordinary user can read fast.
+fn tproxy(modules: &str) -> Result<Tproxy, ProbeError> {
+    if visible::exists("/sys/module/nft_tproxy")? {
+        return Ok(Tproxy::Present);
+    }
+    if visible::exists(&format!("{modules}/kernel/net/netfilter/nft_tproxy.ko*"))? {
+        return Ok(Tproxy::Loadable);
+    }
+    Ok(match read::text(&format!("{modules}/modules.builtin"))? {
+        Some(text) if text.contains("/nft_tproxy.ko") => Tproxy::Present,
+        Some(_) => Tproxy::Missing,
+        None => Tproxy::Unknown,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_directory_of_modules_says_what_there_is() {
+        let root = std::env::temp_dir().join(format!("cofferdam-modules-{}", std::process::id()));
+        let netfilter = root.join("kernel/net/netfilter");
+        fs::create_dir_all(&netfilter).unwrap();
+        let says = || tproxy(root.to_str().unwrap()).unwrap();
+        let mut said = vec![says()];
+        fs::write(root.join("modules.builtin"), "kernel/fs/ext4/ext4.ko\n").unwrap();
+        said.push(says());
+        let line = "kernel/net/netfilter/nft_tproxy.ko\n";
+        fs::write(root.join("modules.builtin"), line).unwrap();
+        said.push(says());
+        fs::write(netfilter.join("nft_tproxy.ko.xz"), "").unwrap();
+        said.push(says());
+        fs::remove_dir_all(&root).unwrap();
+        use Tproxy::*;
+        let loaded = std::path::Path::new("/sys/module/nft_tproxy").exists();
+        let expected = [Unknown, Missing, Present, Loadable];
+        assert_eq!(
+            said,
+            expected.map(|each| if loaded { Present } else { each })
+        );
+    }
+}
