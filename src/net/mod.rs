@@ -4,6 +4,7 @@ pub mod decide;
 pub mod dns;
 pub mod edge;
 pub mod grant;
+pub mod http;
 mod octets;
 pub mod pool;
 pub mod record;

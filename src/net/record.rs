@@ -214,7 +214,16 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_no_record() {
         let good = Record::Refused(asked("a.example"), Reason::Port).encode();
-        for (at, byte) in [(0, 0), (0, 7), (1, 0), (1, 13), (31, 1), (30, 254), (32, b'A'), (284, 1)] {
+        for (at, byte) in [
+            (0, 0),
+            (0, 7),
+            (1, 0),
+            (1, 13),
+            (31, 1),
+            (30, 254),
+            (32, b'A'),
+            (284, 1),
+        ] {
             let mut bad = good;
             bad[at] = byte;
             assert_eq!(Record::decode(&bad), None, "{at}");

@@ -130,10 +130,7 @@ impl<'a> Iterator for Attributes<'a> {
         let length = usize::from(u16_at(self.0, 0)?);
         let kind = u16_at(self.0, 2)?;
         let value = self.0.get(4..length)?;
-        self.0 = self
-            .0
-            .get(length.next_multiple_of(4)..)
-            .unwrap_or_default();
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((kind, value))
     }
 }

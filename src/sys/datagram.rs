@@ -71,9 +71,7 @@ fn destination(header: &libc::msghdr) -> Option<SocketAddrV4> {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give whole headers in the buffer, aligned as Control is.
         let found = unsafe { *at };
         let enough = found.cmsg_len as usize >= size_of::<libc::sockaddr_in>();
-        if found.cmsg_level == libc::IPPROTO_IP
-            && found.cmsg_type == libc::IP_ORIGDSTADDR
-            && enough
+        if found.cmsg_level == libc::IPPROTO_IP && found.cmsg_type == libc::IP_ORIGDSTADDR && enough
         {
             // SAFETY: the data follow the header within the buffer.
             let data = unsafe { libc::CMSG_DATA(at) };
@@ -188,19 +186,28 @@ mod tests {
         client.send(b"where").unwrap();
         let mut buffer = [0; 16];
         rustix::event::poll(
-            &mut [rustix::event::PollFd::new(&server, rustix::event::PollFlags::IN)],
+            &mut [rustix::event::PollFd::new(
+                &server,
+                rustix::event::PollFlags::IN,
+            )],
             None,
         )
         .unwrap();
         let got = receive(&server, &mut buffer).unwrap();
         assert_eq!(got.length, 5);
-        assert_eq!(got.to, SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 77), port));
+        assert_eq!(
+            got.to,
+            SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 77), port)
+        );
         send(&server, b"there", *got.to.ip(), got.from).unwrap();
         // Connected: anything from another address would not arrive.
         assert_eq!(client.recv(&mut buffer).unwrap(), 5);
         client.send(&[0; 17]).unwrap();
         rustix::event::poll(
-            &mut [rustix::event::PollFd::new(&server, rustix::event::PollFlags::IN)],
+            &mut [rustix::event::PollFd::new(
+                &server,
+                rustix::event::PollFlags::IN,
+            )],
             None,
         )
         .unwrap();

@@ -498,14 +498,31 @@ fn the_gateway_makes_nothing() {
 fn the_edge_makes_tcp_and_udp_sockets_and_nothing_else() {
     let edge = edge_filter(Arch::X86_64);
     for call in [
-        openat, open, openat2, execve, clone, fork, vfork, clone3, mount, setns, unshare, ptrace,
-        kill, ioctl, bind, listen, fcntl, socketpair, io_uring_setup, prctl,
+        openat,
+        open,
+        openat2,
+        execve,
+        clone,
+        fork,
+        vfork,
+        clone3,
+        mount,
+        setns,
+        unshare,
+        ptrace,
+        kill,
+        ioctl,
+        bind,
+        listen,
+        fcntl,
+        socketpair,
+        io_uring_setup,
+        prctl,
     ] {
         assert!(!edge.verdict(call, &[0; 6]).allows(), "{call}");
     }
-    let allowed = |family, kind, protocol| {
-        edge.verdict(socket, &args(&[family, kind, protocol])) == ALLOW
-    };
+    let allowed =
+        |family, kind, protocol| edge.verdict(socket, &args(&[family, kind, protocol])) == ALLOW;
     let made: Vec<(u64, u64)> = (0..64)
         .flat_map(|family| (0..16).map(move |kind| (family, kind)))
         .filter(|(family, kind)| allowed(*family, *kind | 0o2_004_000, 0))

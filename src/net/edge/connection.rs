@@ -82,10 +82,7 @@ impl Connection {
             asked,
             grant,
             deadline: None,
-            up: Flow {
-                gate: gate.map(Box::new),
-                ..Flow::default()
-            },
+            up: Flow::through(gate),
             down: Flow::default(),
         }
     }

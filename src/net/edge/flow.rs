@@ -102,6 +102,14 @@ pub(super) enum Turn {
 }
 
 impl Flow {
+    /// One that begins at a gate.
+    pub(super) fn through(gate: Option<Gate>) -> Self {
+        Self {
+            gate: gate.map(Box::new),
+            ..Self::default()
+        }
+    }
+
     /// Moves bytes until one side has to wait or the turn is over.
     ///
     /// # Errors

@@ -152,8 +152,8 @@ fn confine(
     process::set_name(c"cofferdam-edge").map_err(at("prctl PR_SET_DUMPABLE"))?;
     signal::block_only(&BLOCKED).map_err(at("block signals"))?;
     raise_descriptors().map_err(at("setrlimit RLIMIT_NOFILE"))?;
-    let server = Server::new(rules.clone(), listeners, resolvers, records)
-        .map_err(at("make sockets"))?;
+    let server =
+        Server::new(rules.clone(), listeners, resolvers, records).map_err(at("make sockets"))?;
     caps::set(0).map_err(at("capset"))?;
     process::set_no_new_privileges().map_err(at("prctl PR_SET_NO_NEW_PRIVS"))?;
     if confinement.landlock.abi > 0 {

@@ -77,7 +77,10 @@ impl fmt::Display for EdgeError {
             Self::Filter(why) => write!(out, "the network edge has no filter: {why}"),
             Self::System(call, errno) => write!(out, "start the network edge: {call}: {errno}"),
             Self::Step(step, errno) => {
-                write!(out, "the network edge cannot confine itself: {step}: {errno}")
+                write!(
+                    out,
+                    "the network edge cannot confine itself: {step}: {errno}"
+                )
             }
             Self::Silent => write!(out, "the network edge did not start"),
         }

@@ -1,7 +1,7 @@
 //! [exposed] Names to addresses by the host's resolvers: UDP with retries, TCP where an answer is cut.
 
-use crate::net::grant::Name;
 use crate::net::dns::{self, Resolved as Said, Unusable};
+use crate::net::grant::Name;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;

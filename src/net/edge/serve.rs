@@ -418,12 +418,7 @@ impl Server {
     }
 
     /// Goes on with a connection, after what epoll said of it.
-    fn resume(
-        &mut self,
-        place: usize,
-        event: Option<(Side, EventFlags)>,
-        reports: &mut Reports,
-    ) {
+    fn resume(&mut self, place: usize, event: Option<(Side, EventFlags)>, reports: &mut Reports) {
         let Some(mut connection) = self.take(place) else {
             return;
         };
@@ -457,7 +452,8 @@ impl Server {
         if let Ok(Ok(())) = sockopt::socket_error(&upstream.socket) {
             connection.stage = Stage::Relaying;
             self.set_deadline(place, connection, None);
-            let allowed = Record::Allowed(connection.id, connection.asked.clone(), connection.grant);
+            let allowed =
+                Record::Allowed(connection.id, connection.asked.clone(), connection.grant);
             reports.say(&allowed);
             return self.relay(connection);
         }
@@ -521,12 +517,7 @@ impl Server {
         }
     }
 
-    fn set_deadline(
-        &mut self,
-        place: usize,
-        connection: &mut Connection,
-        left: Option<Duration>,
-    ) {
+    fn set_deadline(&mut self, place: usize, connection: &mut Connection, left: Option<Duration>) {
         if let Some(before) = connection.deadline.take() {
             self.deadlines.remove(&(before, place));
         }
