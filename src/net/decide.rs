@@ -1,84 +1,689 @@
-//! [pure] Rules and what was asked for, to the grant that allows it or the reason why none does.
+//! [pure] Decides about each query and connection of a job: the grant that allows it, or why none does.
+//!
+//! ```text
+//! dns ──→ address of its own        connect ──→ Dial ──→ hello / request ──→ dialled ──→ closed
+//!                                         └───→ Refuse
+//! ```
+//! `connect` says what may be dialled and how the first bytes are read; what they say is
+//! compared with it (`hello`, `request`), and every address is (`dialled`) right before
+//! it is dialled. The caller resolves, asks the kernel for its route and dials.
 
-use crate::net::grant::{Grant, Name, Proto, Rules, Target};
-use crate::net::record::Reason;
-use core::net::Ipv4Addr;
+use super::dns::{Kind, Query, Reply};
+use super::grant::{Grant, Name, Proto, Rules, Target, WithoutName};
+use super::pool::{NAMES, Pool};
+use super::special::{block, unmapped};
+use super::{http, tls};
+use core::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
-/// A grant that covers what was asked for.
+/// How many seconds a client keeps an address: short, since it may go to another name.
+pub const TTL: u32 = 60;
+
+/// Decides for one sandbox.
+#[derive(Clone, Debug)]
+pub struct Decider {
+    rules: Rules,
+    pool: Pool,
+    open: u32,
+    new: Bucket,
+    dns: Bucket,
+}
+
+/// What is done about a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowed {
-    /// Its index in the rules.
-    pub grant: u16,
-    /// How the connection is read.
+pub struct Answer {
+    /// What is answered.
+    pub reply: Reply,
+    /// The index of the grant that allows the name, or why it is not answered.
+    pub verdict: Result<usize, Reason>,
+}
+
+/// What is done about a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go on. It counts until [`Decider::closed`].
+    Dial(Dial),
+    /// It is reset, and counts no more. The name, if its address was one's.
+    Refuse(Reason, Option<Name>),
+}
+
+/// What a connection may be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Where to.
+    pub to: To,
+    /// The port.
+    pub port: u16,
+    /// How the first bytes are read.
     pub proto: Proto,
+    /// The index of the grant.
+    pub grant: usize,
 }
 
-/// Whether any grant covers a name, on any port.
-///
-/// # Errors
-/// Not granted.
-pub fn decide_query(rules: &Rules, name: &Name) -> Result<(), Reason> {
-    let covers = |grant: &Grant| is_of(&grant.to, name);
-    let covered = rules.grants.iter().any(covers);
-    covered.then_some(()).ok_or(Reason::NotGranted)
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// To an address of this name.
+    Name(Name),
+    /// To this address.
+    Address(Ipv4Addr),
 }
 
-/// The first grant that covers a name and port.
-///
-/// # Errors
-/// Not granted, or not this port.
-pub fn decide_name(rules: &Rules, name: &Name, port: u16) -> Result<Allowed, Reason> {
-    let found = first(rules, port, |target| is_of(target, name))?;
-    let by_port = match port {
+/// Why something is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No grant has this name or address.
+    NotGranted,
+    /// Grants have this name or address, with other ports.
+    Port,
+    /// The address is for names, and has none.
+    NoName,
+    /// All addresses for names have open connections.
+    PoolFull,
+    /// As many connections are open as may be.
+    Connections,
+    /// More connections or queries than may be in a second.
+    Rate,
+    /// The connection does not begin with TLS, as it has to.
+    NotTls,
+    /// The client hello cannot be read, or in two ways.
+    Hello,
+    /// The client hello has no server name.
+    HelloWithoutName,
+    /// The client hello is for another name.
+    HelloName,
+    /// The HTTP request cannot be read, or in two ways.
+    Request,
+    /// The HTTP request is for another host.
+    RequestHost,
+    /// The address is special, and no grant has it.
+    Special,
+}
+
+impl Reason {
+    /// All of them, each at its own number.
+    pub const ALL: [Self; 13] = [
+        Self::NotGranted,
+        Self::Port,
+        Self::NoName,
+        Self::PoolFull,
+        Self::Connections,
+        Self::Rate,
+        Self::NotTls,
+        Self::Hello,
+        Self::HelloWithoutName,
+        Self::HelloName,
+        Self::Request,
+        Self::RequestHost,
+        Self::Special,
+    ];
+
+    /// What happened, for a person.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NotGranted => "no grant has it",
+            Self::Port => "no grant has it with this port",
+            Self::NoName => "the address belongs to no name; it may be an old one",
+            Self::PoolFull => "every address for names has open connections",
+            Self::Connections => "as many connections are open as the policy allows",
+            Self::Rate => "there were more in a second than the policy allows",
+            Self::NotTls => "it does not begin with TLS, as this port has to",
+            Self::Hello => "the client hello cannot be read",
+            Self::HelloWithoutName => "the client hello has no server name",
+            Self::HelloName => "the client hello is for another name",
+            Self::Request => "the HTTP request cannot be read",
+            Self::RequestHost => "the HTTP request is for another host",
+            Self::Special => "the address is no public one",
+        }
+    }
+}
+
+impl Decider {
+    /// For a sandbox that has used nothing yet.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            pool: Pool::new(NAMES),
+            open: 0,
+            new: Bucket::full(rules.limits.new_per_second),
+            dns: Bucket::full(rules.limits.dns_per_second),
+            rules,
+        }
+    }
+
+    /// The rules it decides by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether one more query fits into this second: to be asked for what
+    /// [`super::dns::parse`] refuses, since [`Decider::dns`] asks itself. `now` is the time since
+    /// any one moment.
+    pub fn query_fits(&mut self, now: Duration) -> bool {
+        self.dns.take(now)
+    }
+
+    /// Answers a query from what is granted; nobody else is ever asked. HTTPS and SVCB records
+    /// are never there, so no client learns a key that would hide the server name (RFC 9848).
+    pub fn dns(&mut self, query: &Query, now: Duration) -> Answer {
+        let refuse = |reply, reason| Answer {
+            reply,
+            verdict: Err(reason),
+        };
+        if !self.query_fits(now) {
+            return refuse(Reply::Refused, Reason::Rate);
+        }
+        let Some(grant) = self.for_name(&query.name).next() else {
+            return refuse(Reply::NameError, Reason::NotGranted);
+        };
+        let reply = match query.kind {
+            Kind::A => match self.pool.address(&query.name) {
+                Some(address) => Reply::Address(address, TTL),
+                None => return refuse(Reply::ServerFailure, Reason::PoolFull),
+            },
+            Kind::Aaaa | Kind::Other(_) => Reply::NoData,
+        };
+        Answer {
+            reply,
+            verdict: Ok(grant),
+        }
+    }
+
+    /// Decides about a connection by the address and port that the job asked for.
+    pub fn connect(&mut self, asked: SocketAddrV4, now: Duration) -> Verdict {
+        if !self.new.take(now) {
+            return Verdict::Refuse(Reason::Rate, None);
+        }
+        if self.open >= self.rules.limits.connections {
+            return Verdict::Refuse(Reason::Connections, None);
+        }
+        let verdict = self.target(asked);
+        if let Verdict::Dial(_) = verdict {
+            self.open = self.open.saturating_add(1);
+            self.pool.open(*asked.ip());
+        }
+        verdict
+    }
+
+    fn target(&self, asked: SocketAddrV4) -> Verdict {
+        let (address, port) = (*asked.ip(), asked.port());
+        if !Pool::holds(address) {
+            let grants = self.for_address(IpAddr::V4(address));
+            return match self.with_port(grants, port) {
+                Ok(grant) => self.dial(To::Address(address), port, grant),
+                Err(reason) => Verdict::Refuse(reason, None),
+            };
+        }
+        let Some(name) = self.pool.name(address) else {
+            return Verdict::Refuse(Reason::NoName, None);
+        };
+        match self.with_port(self.for_name(name), port) {
+            Ok(grant) => self.dial(To::Name(name.clone()), port, grant),
+            Err(reason) => Verdict::Refuse(reason, Some(name.clone())),
+        }
+    }
+
+    fn dial(&self, to: To, port: u16, grant: usize) -> Verdict {
+        let asked = self.rules.grants.get(grant).and_then(|grant| grant.proto);
+        let proto = match (&to, asked) {
+            // An address has no name that a hello or a request could be compared with.
+            (To::Address(_), _) => Proto::Raw,
+            (To::Name(_), Some(proto)) => proto,
+            (To::Name(_), None) => default_proto(port),
+        };
+        Verdict::Dial(Dial {
+            to,
+            port,
+            proto,
+            grant,
+        })
+    }
+
+    /// One connection less, which [`Decider::connect`] had let through.
+    pub fn closed(&mut self, asked: SocketAddrV4) {
+        self.open = self.open.saturating_sub(1);
+        self.pool.close(*asked.ip());
+    }
+
+    /// Compares how a connection begins with the name that was asked for.
+    ///
+    /// # Errors
+    /// Why it is reset.
+    pub fn hello(&self, asked: &Name, hello: &tls::Outcome) -> Result<(), Reason> {
+        let reason = match hello {
+            tls::Outcome::Name { name, .. } if name == asked => return Ok(()),
+            tls::Outcome::Name { .. } => Reason::HelloName,
+            tls::Outcome::NoName { .. } => Reason::HelloWithoutName,
+            tls::Outcome::NotTls => return Err(Reason::NotTls),
+            tls::Outcome::Malformed(_) => return Err(Reason::Hello),
+        };
+        match self.rules.tls_without_name {
+            WithoutName::Refuse => Err(reason),
+            WithoutName::Allow => Ok(()),
+        }
+    }
+
+    /// Compares the host of a request with the name and port that were asked for.
+    ///
+    /// # Errors
+    /// [`Reason::RequestHost`].
+    pub fn request(&self, asked: &Name, port: u16, host: &http::Host) -> Result<(), Reason> {
+        if host.name == *asked && host.port.is_none_or(|written| written == port) {
+            Ok(())
+        } else {
+            Err(Reason::RequestHost)
+        }
+    }
+
+    /// Decides about an address right before it is dialled, wherever it came from: a special one
+    /// needs a grant of a network inside its special block, so that `0.0.0.0/0` opens neither
+    /// loopback nor metadata, and `169.254.0.0/16` no metadata.
+    ///
+    /// # Errors
+    /// [`Reason::Special`].
+    pub fn dialled(&self, address: IpAddr, port: u16) -> Result<(), Reason> {
+        let address = unmapped(address);
+        if block(address).is_none() || self.with_port(self.for_address(address), port).is_ok() {
+            Ok(())
+        } else {
+            Err(Reason::Special)
+        }
+    }
+
+    /// Whether a network that is granted with this port has the address: then it may be a
+    /// neighbour of this host, which no name may lead to.
+    pub fn has_network(&self, address: IpAddr, port: u16) -> bool {
+        let grants = self.for_address(unmapped(address));
+        self.with_port(grants, port).is_ok()
+    }
+
+    /// Grants of the name, those that have it by itself first.
+    fn for_name<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = usize> + 'a {
+        let itself = self.granted(move |to| matches!(to, Target::Host(host) if host == name));
+        let below =
+            self.granted(move |to| matches!(to, Target::Below(zone) if name.is_below(zone)));
+        itself.chain(below)
+    }
+
+    /// Grants of a network with the address. Of two networks with one address in common the
+    /// one with the longer prefix lies in the other.
+    fn for_address(&self, address: IpAddr) -> impl Iterator<Item = usize> + '_ {
+        let least = block(address).map_or(0, |block| block.prefix);
+        self.granted(move |to| match to {
+            Target::Network(network) => network.contains(address) && network.prefix() >= least,
+            Target::Host(_) | Target::Below(_) => false,
+        })
+    }
+
+    fn granted<'a>(
+        &'a self,
+        is: impl Fn(&Target) -> bool + 'a,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let grants = self.rules.grants.iter().enumerate();
+        grants
+            .filter(move |(_, grant)| is(&grant.to))
+            .map(|(at, _)| at)
+    }
+
+    /// The first of these grants that has the port.
+    fn with_port(&self, grants: impl Iterator<Item = usize>, port: u16) -> Result<usize, Reason> {
+        let mut reason = Reason::NotGranted;
+        for at in grants {
+            match self.rules.grants.get(at) {
+                Some(grant) if has_port(grant, port) => return Ok(at),
+                _ => reason = Reason::Port,
+            }
+        }
+        Err(reason)
+    }
+}
+
+fn has_port(grant: &Grant, port: u16) -> bool {
+    let mut ports = grant.ports.iter();
+    ports.any(|ports| ports.first <= port && port <= ports.last)
+}
+
+/// How a connection to a name is read where its grant does not say.
+fn default_proto(port: u16) -> Proto {
+    match port {
         443 => Proto::Tls,
         80 => Proto::Http,
         _ => Proto::Raw,
-    };
-    Ok(Allowed {
-        grant: found.0,
-        proto: found.1.proto.unwrap_or(by_port),
-    })
-}
-
-/// The first grant that covers an address and port.
-///
-/// # Errors
-/// Not granted, or not this port.
-pub fn decide_address(rules: &Rules, address: Ipv4Addr, port: u16) -> Result<Allowed, Reason> {
-    let within = |target: &Target| match target {
-        Target::Network(network) => network.contains(address.into()),
-        Target::Host(_) | Target::Below(_) => false,
-    };
-    let (grant, _) = first(rules, port, within)?;
-    Ok(Allowed {
-        grant,
-        proto: Proto::Raw,
-    })
-}
-
-fn is_of(target: &Target, name: &Name) -> bool {
-    match target {
-        Target::Host(host) => host == name,
-        Target::Below(zone) => name.is_below(zone),
-        Target::Network(_) => false,
     }
 }
 
-fn first(
-    rules: &Rules,
-    port: u16,
-    covers: impl Fn(&Target) -> bool,
-) -> Result<(u16, &Grant), Reason> {
-    let mut why = Reason::NotGranted;
-    for (index, grant) in (0..).zip(&rules.grants) {
-        if !covers(&grant.to) {
-            continue;
+/// A token bucket: what one second allows may come at once, and refills evenly.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    per_second: u32,
+    /// In billionths of a token.
+    level: u128,
+    at: Duration,
+}
+
+const TOKEN: u128 = 1_000_000_000;
+
+impl Bucket {
+    fn full(per_second: u32) -> Self {
+        Self {
+            per_second,
+            level: u128::from(per_second).saturating_mul(TOKEN),
+            at: Duration::ZERO,
         }
-        let open = |ports: &crate::net::grant::Ports| ports.first <= port && port <= ports.last;
-        if grant.ports.iter().any(open) {
-            return Ok((index, grant));
-        }
-        why = Reason::Port;
     }
-    Err(why)
+
+    fn take(&mut self, now: Duration) -> bool {
+        let rate = u128::from(self.per_second);
+        let passed = now.saturating_sub(self.at).as_nanos();
+        self.at = self.at.max(now);
+        let refilled = self.level.saturating_add(passed.saturating_mul(rate));
+        let level = refilled.min(rate.saturating_mul(TOKEN));
+        let left = level.checked_sub(TOKEN);
+        self.level = left.unwrap_or(level);
+        left.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::dns;
+    use crate::net::grant::{Cidr, Limits, Ports};
+
+    const START: Duration = Duration::ZERO;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn grant(to: Target, ports: &[u16], proto: Option<Proto>) -> Grant {
+        let ports = ports.iter().map(|&port| Ports {
+            first: port,
+            last: port,
+        });
+        Grant {
+            to,
+            ports: ports.collect(),
+            proto,
+        }
+    }
+
+    fn network(text: &str) -> Target {
+        Target::Network(Cidr::parse(text).unwrap())
+    }
+
+    fn decider(limits: Limits) -> Decider {
+        Decider::new(Rules {
+            grants: vec![
+                grant(Target::Below(name("cdn.example")), &[80, 443], None),
+                grant(Target::Host(name("git.example")), &[22, 443], None),
+                grant(
+                    Target::Host(name("raw.cdn.example")),
+                    &[443],
+                    Some(Proto::Raw),
+                ),
+                grant(network("10.1.2.0/24"), &[443, 5432], None),
+                grant(network("0.0.0.0/0"), &[123], None),
+                grant(network("169.254.0.0/16"), &[80], None),
+            ],
+            tls_without_name: WithoutName::Refuse,
+            limits,
+        })
+    }
+
+    const MANY: Limits = Limits {
+        connections: 1000,
+        new_per_second: 1000,
+        dns_per_second: 1000,
+    };
+
+    fn ask(decider: &mut Decider, text: &str) -> Answer {
+        let query = dns::parse(&dns::query(1, &name(text))).unwrap();
+        decider.dns(&query, START)
+    }
+
+    fn address(decider: &mut Decider, text: &str) -> Ipv4Addr {
+        match ask(decider, text).reply {
+            Reply::Address(address, _) => address,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn connect(decider: &mut Decider, address: Ipv4Addr, port: u16) -> Verdict {
+        decider.connect(SocketAddrV4::new(address, port), START)
+    }
+
+    #[test]
+    fn only_granted_names_have_an_address() {
+        let mut decider = decider(MANY);
+        assert_eq!(ask(&mut decider, "git.example").verdict, Ok(1));
+        assert_eq!(ask(&mut decider, "a.b.cdn.example").verdict, Ok(0));
+        assert_eq!(ask(&mut decider, "raw.cdn.example").verdict, Ok(2));
+        for none in ["cdn.example", "a.git.example", "xgit.example", "example"] {
+            let refused = Answer {
+                reply: Reply::NameError,
+                verdict: Err(Reason::NotGranted),
+            };
+            assert_eq!(ask(&mut decider, none), refused, "{none}");
+        }
+    }
+
+    #[test]
+    fn other_records_of_a_granted_name_are_not_there() {
+        let mut decider = decider(MANY);
+        for kind in [28, 64, 65, 16, 255] {
+            let mut message = dns::query(1, &name("git.example"));
+            let at = message.len() - 3;
+            message[at] = kind;
+            let answer = decider.dns(&dns::parse(&message).unwrap(), START);
+            assert_eq!(
+                (answer.reply, answer.verdict),
+                (Reply::NoData, Ok(1)),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_name_leads_to_it_with_its_ports() {
+        let mut decider = decider(MANY);
+        for (text, port, proto, grant) in [
+            ("git.example", 443, Proto::Tls, 1),
+            ("git.example", 22, Proto::Raw, 1),
+            ("a.cdn.example", 80, Proto::Http, 0),
+            ("raw.cdn.example", 443, Proto::Raw, 2),
+            ("raw.cdn.example", 80, Proto::Http, 0),
+        ] {
+            let address = address(&mut decider, text);
+            let to = To::Name(name(text));
+            let dial = Dial {
+                to,
+                port,
+                proto,
+                grant,
+            };
+            assert_eq!(connect(&mut decider, address, port), Verdict::Dial(dial));
+        }
+        let address = address(&mut decider, "git.example");
+        let refused = Verdict::Refuse(Reason::Port, Some(name("git.example")));
+        assert_eq!(connect(&mut decider, address, 80), refused);
+        let nobody = Verdict::Refuse(Reason::NoName, None);
+        assert_eq!(connect(&mut decider, [198, 19, 0, 9].into(), 443), nobody);
+    }
+
+    #[test]
+    fn addresses_are_dialled_by_networks_only() {
+        let mut decider = decider(MANY);
+        let to = |address: [u8; 4], port, grant| {
+            Verdict::Dial(Dial {
+                to: To::Address(address.into()),
+                port,
+                proto: Proto::Raw,
+                grant,
+            })
+        };
+        let refused = |reason| Verdict::Refuse(reason, None);
+        for (address, port, verdict) in [
+            ([10, 1, 2, 3], 5432, to([10, 1, 2, 3], 5432, 3)),
+            ([10, 1, 2, 3], 443, to([10, 1, 2, 3], 443, 3)),
+            ([10, 1, 2, 3], 22, refused(Reason::Port)),
+            ([10, 1, 3, 3], 5432, refused(Reason::NotGranted)),
+            ([9, 9, 9, 9], 123, to([9, 9, 9, 9], 123, 4)),
+            ([9, 9, 9, 9], 53, refused(Reason::Port)),
+            ([127, 0, 0, 1], 123, refused(Reason::NotGranted)),
+            ([169, 254, 169, 254], 123, refused(Reason::NotGranted)),
+            ([198, 18, 0, 1], 123, refused(Reason::NoName)),
+        ] {
+            assert_eq!(
+                connect(&mut decider, address.into(), port),
+                verdict,
+                "{address:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_special_address_needs_a_special_grant() {
+        let decider = decider(MANY);
+        for (address, port, may) in [
+            ("9.9.9.9", 443, true),
+            ("10.1.2.3", 443, true),
+            ("::ffff:10.1.2.3", 443, true),
+            ("10.1.2.3", 22, false),
+            ("10.1.3.3", 443, false),
+            ("127.0.0.1", 123, false),
+            ("::ffff:127.0.0.1", 123, false),
+            ("169.254.169.254", 123, false),
+            ("169.254.169.254", 80, false),
+            ("169.254.169.253", 80, true),
+            ("64:ff9b::a9fe:a9fe", 123, false),
+            ("198.18.0.1", 123, false),
+            ("::1", 443, false),
+        ] {
+            let verdict = decider.dialled(address.parse().unwrap(), port);
+            assert_eq!(verdict.is_ok(), may, "{address} {port}");
+        }
+    }
+
+    #[test]
+    fn a_hello_is_for_the_name_that_was_asked_for() {
+        let mut decider = decider(MANY);
+        let asked = name("git.example");
+        let encrypted = false;
+        let named = |text| tls::Outcome::Name {
+            name: name(text),
+            encrypted,
+        };
+        let none = tls::Outcome::NoName { encrypted };
+        let cases = [
+            (named("git.example"), Ok(()), Ok(())),
+            (named("a.cdn.example"), Err(Reason::HelloName), Ok(())),
+            (none, Err(Reason::HelloWithoutName), Ok(())),
+            (
+                tls::Outcome::NotTls,
+                Err(Reason::NotTls),
+                Err(Reason::NotTls),
+            ),
+            (
+                tls::Outcome::Malformed("x"),
+                Err(Reason::Hello),
+                Err(Reason::Hello),
+            ),
+        ];
+        for (outcome, refusing, _) in &cases {
+            assert_eq!(decider.hello(&asked, outcome), *refusing);
+        }
+        decider.rules.tls_without_name = WithoutName::Allow;
+        for (outcome, _, allowing) in &cases {
+            assert_eq!(decider.hello(&asked, outcome), *allowing);
+        }
+    }
+
+    #[test]
+    fn a_request_is_for_the_name_and_port_that_were_asked_for() {
+        let decider = decider(MANY);
+        let asked = name("a.cdn.example");
+        for (text, port, may) in [
+            ("a.cdn.example", None, true),
+            ("a.cdn.example", Some(80), true),
+            ("a.cdn.example", Some(81), false),
+            ("b.cdn.example", None, false),
+        ] {
+            let host = http::Host {
+                name: name(text),
+                port,
+            };
+            assert_eq!(
+                decider.request(&asked, 80, &host).is_ok(),
+                may,
+                "{text} {port:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn open_connections_have_a_limit() {
+        let mut decider = decider(Limits {
+            connections: 2,
+            ..MANY
+        });
+        let asked = SocketAddrV4::new(address(&mut decider, "git.example"), 443);
+        let full = Verdict::Refuse(Reason::Connections, None);
+        for _ in 0..2 {
+            assert!(matches!(decider.connect(asked, START), Verdict::Dial(_)));
+        }
+        assert_eq!(decider.connect(asked, START), full);
+        decider.closed(asked);
+        let refused = SocketAddrV4::new(*asked.ip(), 1);
+        assert!(matches!(
+            decider.connect(refused, START),
+            Verdict::Refuse(Reason::Port, _)
+        ));
+        assert!(
+            matches!(decider.connect(asked, START), Verdict::Dial(_)),
+            "a refused one is none"
+        );
+        assert_eq!(decider.connect(asked, START), full);
+    }
+
+    #[test]
+    fn a_second_has_a_limit_and_refills() {
+        let mut decider = decider(Limits {
+            new_per_second: 4,
+            dns_per_second: 2,
+            ..MANY
+        });
+        let asked = SocketAddrV4::new([10, 1, 2, 3].into(), 443);
+        let mut at = |millis| decider.connect(asked, Duration::from_millis(millis));
+        let fast = Verdict::Refuse(Reason::Rate, None);
+        for _ in 0..4 {
+            assert_ne!(at(1000), fast);
+        }
+        assert_eq!(at(1000), fast);
+        assert_eq!(at(1249), fast);
+        assert_ne!(at(1250), fast);
+        assert_eq!(at(0), fast, "time does not go back");
+        for _ in 0..4 {
+            assert_ne!(at(100_000), fast);
+        }
+        assert_eq!(at(100_000), fast, "what was not used is not saved");
+        assert!(decider.query_fits(START));
+        assert_eq!(ask(&mut decider, "git.example").verdict, Ok(1));
+        let answer = ask(&mut decider, "git.example");
+        assert_eq!(
+            (answer.reply, answer.verdict),
+            (Reply::Refused, Err(Reason::Rate))
+        );
+        let mut none = Bucket::full(0);
+        assert!(!none.take(START) && !none.take(Duration::MAX));
+    }
+
+    #[test]
+    fn reasons_have_their_number() {
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
+            assert!(!reason.text().is_empty());
+        }
+    }
 }

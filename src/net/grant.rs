@@ -207,6 +207,11 @@ impl Cidr {
         }
     }
 
+    /// The length of its prefix.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether the address lies in it; never for another family.
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.network.is_ipv4() && self.masked(address) == bits(self.network)

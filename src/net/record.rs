@@ -3,6 +3,7 @@
 //! The edge reads bytes of the job, so its supervisor does not believe it: a
 //! record that [`Record::encode`] does not make is none.
 
+use crate::net::decide;
 use crate::net::grant::Name;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use serde::{Deserialize, Serialize};
@@ -25,52 +26,96 @@ pub struct Asked {
     pub address: SocketAddrV4,
 }
 
-/// Why a destination was refused.
+/// Why a destination was refused: before it was dialled, or by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
+#[serde(untagged)]
 pub enum Reason {
-    /// No grant covers the name or address.
-    NotGranted = 1,
-    /// The name or network is granted, this port is not.
-    Port = 2,
-    /// The name has only addresses that are not public, and no network grant covers them.
-    Special = 3,
-    /// The address is this host's own.
-    ThisHost = 4,
-    /// The address is a neighbour's, on a link of this host.
-    Neighbour = 5,
-    /// This host has no route there.
-    NoRoute = 6,
-    /// The name does not resolve.
-    NoAddress = 7,
-    /// TLS or HTTP names another server, or none.
-    OtherName = 8,
-    /// The bytes are no TLS or HTTP.
-    NotProtocol = 9,
-    /// Nothing came in time that could be read as TLS or HTTP.
-    Silent = 10,
-    /// A limit of the policy is reached.
-    Limit = 11,
-    /// The server refused, or did not answer.
-    Unreachable = 12,
+    /// The rules say so.
+    Decided(decide::Reason),
+    /// The world does.
+    Met(Obstacle),
 }
 
-impl Reason {
-    const ALL: [Self; 12] = [
-        Self::NotGranted,
-        Self::Port,
-        Self::Special,
+/// Why something that the rules allow was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// The address is this host's own.
+    ThisHost,
+    /// The address is a neighbour's, on a link of this host, and no network grant has it.
+    Neighbour,
+    /// This host has no route there.
+    NoRoute,
+    /// The name does not resolve.
+    NoAddress,
+    /// Nothing came in time that could be read.
+    Silent,
+    /// The server refused, or did not answer.
+    Unreachable,
+    /// There is no descriptor for it.
+    Descriptors,
+}
+
+impl Obstacle {
+    const ALL: [Self; 7] = [
         Self::ThisHost,
         Self::Neighbour,
         Self::NoRoute,
         Self::NoAddress,
-        Self::OtherName,
-        Self::NotProtocol,
         Self::Silent,
-        Self::Limit,
         Self::Unreachable,
+        Self::Descriptors,
     ];
+
+    /// What happened, for a person.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ThisHost => "the address is this host's own",
+            Self::Neighbour => "the address is on a link of this host, and no network has it",
+            Self::NoRoute => "this host has no route there",
+            Self::NoAddress => "the name does not resolve",
+            Self::Silent => "nothing came in time that could be read",
+            Self::Unreachable => "the server refused, or did not answer",
+            Self::Descriptors => "there is no descriptor for it",
+        }
+    }
+}
+
+/// Numbers of obstacles in a record begin here, those of decisions at 1.
+const OBSTACLES: u8 = 128;
+
+impl Reason {
+    /// What happened, for a person.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Decided(reason) => reason.text(),
+            Self::Met(obstacle) => obstacle.text(),
+        }
+    }
+
+    fn number(self) -> u8 {
+        let place = |at: Option<usize>| at.map_or(0, |at| at as u8);
+        match self {
+            Self::Decided(reason) => {
+                1 + place(
+                    decide::Reason::ALL
+                        .iter()
+                        .position(|known| *known == reason),
+                )
+            }
+            Self::Met(obstacle) => {
+                OBSTACLES + place(Obstacle::ALL.iter().position(|known| *known == obstacle))
+            }
+        }
+    }
+
+    fn of_number(number: u8) -> Option<Self> {
+        if let Some(place) = number.checked_sub(OBSTACLES) {
+            return Some(Self::Met(*Obstacle::ALL.get(usize::from(place))?));
+        }
+        let place = usize::from(number.checked_sub(1)?);
+        Some(Self::Decided(*decide::Reason::ALL.get(place)?))
+    }
 }
 
 /// One record.
@@ -115,7 +160,7 @@ impl Record {
                 out[16..24].copy_from_slice(&received.to_le_bytes());
             }
             Self::Refused(asked, reason) => {
-                out[0..2].copy_from_slice(&[5, *reason as u8]);
+                out[0..2].copy_from_slice(&[5, reason.number()]);
                 asked.encode(&mut out);
             }
             Self::Lost(count) => {
@@ -140,7 +185,7 @@ impl Record {
             3 => Self::Allowed(number, Asked::decode(bytes)?, grant),
             4 => Self::Ended(number, sent, received),
             5 => {
-                let reason = *Reason::ALL.get(usize::from(bytes[1]).checked_sub(1)?)?;
+                let reason = Reason::of_number(bytes[1])?;
                 Self::Refused(Asked::decode(bytes)?, reason)
             }
             6 => Self::Lost(number),
@@ -185,6 +230,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NOT_GRANTED: Reason = Reason::Decided(decide::Reason::NotGranted);
+
     fn asked(name: &str) -> Asked {
         Asked {
             name: Name::parse(name).ok(),
@@ -203,9 +250,13 @@ mod tests {
             Record::Allowed(9, asked(""), 0),
             Record::Ended(9, u64::MAX, 1),
             Record::Lost(4),
-            Record::Refused(asked(&longest), Reason::NotGranted),
+            Record::Refused(asked(&longest), NOT_GRANTED),
         ];
-        records.extend(Reason::ALL.map(|reason| Record::Refused(asked("b.example"), reason)));
+        for number in 0..=255 {
+            let reason = Reason::of_number(number);
+            records.extend(reason.map(|reason| Record::Refused(asked("b.example"), reason)));
+        }
+        assert_eq!(records.len(), 7 + 13 + 7);
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
@@ -213,12 +264,13 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_no_record() {
-        let good = Record::Refused(asked("a.example"), Reason::Port).encode();
+        let good = Record::Refused(asked("a.example"), NOT_GRANTED).encode();
         for (at, byte) in [
             (0, 0),
             (0, 7),
             (1, 0),
-            (1, 13),
+            (1, 14),
+            (1, 135),
             (31, 1),
             (30, 254),
             (32, b'A'),

@@ -7,16 +7,33 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// A block of special addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// What its addresses are.
+    pub what: &'static str,
+    /// The length of its prefix, in the family of the address that was asked about.
+    pub prefix: u8,
+}
+
 /// What kind of special address it is, or `None` for public unicast.
 ///
 /// An address that carries an IPv4 one for the kernel or a translator to take out
 /// (IPv4-mapped, the well-known NAT64 prefix) is what it carries.
 pub fn special(address: IpAddr) -> Option<&'static str> {
+    block(address).map(|block| block.what)
+}
+
+/// The narrowest block of special addresses around it, or `None` for public unicast.
+pub fn block(address: IpAddr) -> Option<Block> {
     match address {
-        IpAddr::V4(address) => special4(address),
+        IpAddr::V4(address) => block4(address),
         IpAddr::V6(address) => match carried(address) {
-            Some(inner) => special4(inner),
-            None => special6(address),
+            Some(inner) => block4(inner).map(|block| Block {
+                prefix: block.prefix.saturating_add(96),
+                ..block
+            }),
+            None => block6(address),
         },
     }
 }
@@ -83,32 +100,32 @@ const BLOCKS6: &[([u16; 8], u8, &str)] = &[
     ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast"),
 ];
 
-fn special4(address: Ipv4Addr) -> Option<&'static str> {
+/// All global unicast there is (RFC 4291 §2.4, as IANA hands it out).
+const GLOBAL: ([u16; 8], u8) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+
+fn block4(address: Ipv4Addr) -> Option<Block> {
     let bits = u32::from(address);
-    let holds = |network: [u8; 4], prefix: u8| {
-        let different = bits ^ u32::from_be_bytes(network);
-        different.leading_zeros() >= u32::from(prefix)
-    };
-    let found = BLOCKS4
-        .iter()
-        .find(|(network, prefix, _)| holds(*network, *prefix));
-    found.map(|(_, _, what)| *what)
+    let mut blocks = BLOCKS4.iter();
+    let (_, prefix, what) = *blocks.find(|(network, prefix, _)| {
+        let different = bits ^ u32::from_be_bytes(*network);
+        different.leading_zeros() >= u32::from(*prefix)
+    })?;
+    Some(Block { what, prefix })
 }
 
-fn special6(address: Ipv6Addr) -> Option<&'static str> {
+fn block6(address: Ipv6Addr) -> Option<Block> {
     let bits = u128::from(address);
     let holds = |network: [u16; 8], prefix: u8| {
         let different = bits ^ u128::from(Ipv6Addr::from(network));
         different.leading_zeros() >= u32::from(prefix)
     };
-    let found = BLOCKS6
-        .iter()
-        .find(|(network, prefix, _)| holds(*network, *prefix));
-    let global = holds([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
-    match found {
-        Some((_, _, what)) => Some(what),
-        None => (!global).then_some("not global unicast"),
+    let mut blocks = BLOCKS6.iter();
+    if let Some((_, prefix, what)) = blocks.find(|(network, prefix, _)| holds(*network, *prefix)) {
+        let (what, prefix) = (*what, *prefix);
+        return Some(Block { what, prefix });
     }
+    let (what, prefix) = ("not global unicast", GLOBAL.1);
+    (!holds(GLOBAL.0, GLOBAL.1)).then_some(Block { what, prefix })
 }
 
 /// The IPv4 address in `::ffff:0:0/96` (RFC 4291) or `64:ff9b::/96` (RFC 6052).
@@ -247,6 +264,9 @@ mod tests {
         ] {
             assert_eq!(of(address), what, "{address}");
         }
+        let prefix = |address: &str| block(address.parse().unwrap()).unwrap().prefix;
+        assert_eq!((prefix("10.0.0.1"), prefix("64:ff9b::10.0.0.1")), (8, 104));
+        assert_eq!((prefix("169.254.169.254"), prefix("4000::")), (32, 3));
         let mapped = "::ffff:127.0.0.1".parse().unwrap();
         assert_eq!(unmapped(mapped), "127.0.0.1".parse::<IpAddr>().unwrap());
     }

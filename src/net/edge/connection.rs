@@ -2,12 +2,13 @@
 
 use super::flow::{Cut, End, Flow, Pipes, Turn};
 use super::gate::{Gate, Moved};
-use crate::net::record::{Asked, Reason};
+use crate::net::decide::Decider;
+use crate::net::record::{Asked, Obstacle, Reason};
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 /// Which of its two sockets.
@@ -37,6 +38,9 @@ pub(super) struct Connection {
     pub stage: Stage,
     pub client: End,
     pub upstream: Option<End>,
+    /// Where the job connected to.
+    pub original: SocketAddrV4,
+    /// What is told of it.
     pub asked: Asked,
     /// Index of the grant that covers it.
     pub grant: u16,
@@ -78,6 +82,7 @@ impl Connection {
             id,
             stage,
             client: End::new(client),
+            original: asked.address,
             upstream: None,
             asked,
             grant,
@@ -91,18 +96,18 @@ impl Connection {
     ///
     /// # Errors
     /// Why the connection is refused.
-    pub(super) fn read(&mut self) -> Result<bool, Reason> {
+    pub(super) fn read(&mut self, decider: &Decider) -> Result<bool, Reason> {
         let Some(gate) = self.up.gate.as_mut() else {
             return Ok(true);
         };
         while self.client.readable && !gate.has_ready() {
-            match gate.fill(&mut self.client) {
+            match gate.fill(&mut self.client, decider) {
                 Ok(moved) => {
                     if moved? == Moved::End {
-                        return Err(Reason::Silent);
+                        return Err(Reason::Met(Obstacle::Silent));
                     }
                 }
-                Err(_) => return Err(Reason::Silent),
+                Err(_) => return Err(Reason::Met(Obstacle::Silent)),
             }
         }
         Ok(gate.has_ready())
@@ -122,15 +127,15 @@ impl Connection {
     }
 
     /// Moves what can be moved, both ways.
-    pub(super) fn relay(&mut self, pipes: &mut Pipes) -> Relayed {
+    pub(super) fn relay(&mut self, pipes: &mut Pipes, decider: &Decider) -> Relayed {
         let Some(upstream) = self.upstream.as_mut() else {
             return Relayed::Broken;
         };
         let client = &mut self.client;
         let turns = self
             .up
-            .turn(client, upstream, pipes)
-            .and_then(|up| Ok([up, self.down.turn(upstream, client, pipes)?]));
+            .turn(client, upstream, pipes, decider)
+            .and_then(|up| Ok([up, self.down.turn(upstream, client, pipes, decider)?]));
         let turns = match turns {
             Ok(turns) => turns,
             Err(Cut::Refused(reason)) => return Relayed::Refused(reason),

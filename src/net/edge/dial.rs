@@ -1,6 +1,6 @@
 //! [exposed] Which address is dialled, and dialling it: what the kernel's routing table says decides last.
 
-use crate::net::record::Reason;
+use crate::net::record::Obstacle;
 use crate::net::route::{self, Route};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -58,14 +58,13 @@ impl Routes {
 
     /// Whether an address may be dialled: `by_network` says that a grant names
     /// the network it lies in, which makes neighbours reachable and nothing else.
-    pub(super) fn check(&mut self, address: Ipv4Addr, by_network: bool) -> Result<(), Reason> {
+    pub(super) fn check(&mut self, address: Ipv4Addr, by_network: bool) -> Result<(), Obstacle> {
         match self.ask(address) {
             Ok(Route::Gateway | Route::Default) => Ok(()),
             Ok(Route::Link) if by_network => Ok(()),
-            Ok(Route::Link) => Err(Reason::Neighbour),
-            Ok(Route::Local) => Err(Reason::ThisHost),
-            Ok(Route::Many) => Err(Reason::Special),
-            Ok(Route::Nowhere) | Err(_) => Err(Reason::NoRoute),
+            Ok(Route::Link) => Err(Obstacle::Neighbour),
+            Ok(Route::Local) => Err(Obstacle::ThisHost),
+            Ok(Route::Many | Route::Nowhere) | Err(_) => Err(Obstacle::NoRoute),
         }
     }
 }
@@ -95,7 +94,7 @@ mod tests {
         assert_eq!(routes.ask(Ipv4Addr::new(127, 9, 9, 9)), Ok(Route::Local));
         assert_eq!(
             routes.check(Ipv4Addr::LOCALHOST, true),
-            Err(Reason::ThisHost)
+            Err(Obstacle::ThisHost)
         );
         let multicast = Ipv4Addr::new(224, 0, 0, 1);
         assert!(routes.check(multicast, true).is_err());

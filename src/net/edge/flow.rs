@@ -1,6 +1,7 @@
 //! [exposed] Bytes from one socket to another through a pipe, which is borrowed only while they move.
 
 use super::gate::{Gate, Moved};
+use crate::net::decide::Decider;
 use crate::net::record::Reason;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -119,8 +120,9 @@ impl Flow {
         from: &mut End,
         to: &mut End,
         pipes: &mut Pipes,
+        decider: &Decider,
     ) -> Result<Turn, Cut> {
-        if let Some(turn) = self.checked(from, to)? {
+        if let Some(turn) = self.checked(from, to, decider)? {
             return Ok(turn);
         }
         let mut left = TURN;
@@ -156,7 +158,12 @@ impl Flow {
     }
 
     /// Moves what the gate lets pass; None when there is nothing more to read.
-    fn checked(&mut self, from: &mut End, to: &mut End) -> Result<Option<Turn>, Cut> {
+    fn checked(
+        &mut self,
+        from: &mut End,
+        to: &mut End,
+        decider: &Decider,
+    ) -> Result<Option<Turn>, Cut> {
         let mut left = TURN;
         while let Some(gate) = self.gate.as_mut() {
             if gate.is_spent() {
@@ -174,7 +181,7 @@ impl Flow {
             } else if left == 0 {
                 return Ok(Some(Turn::More));
             } else {
-                match gate.fill(from)?.map_err(Cut::Refused)? {
+                match gate.fill(from, decider)?.map_err(Cut::Refused)? {
                     Moved::Bytes(count) => left = left.saturating_sub(count),
                     Moved::Nothing => {}
                     Moved::End => self.ended = true,
@@ -249,8 +256,21 @@ fn pass_on_end(to: &End) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::grant::{Limits, Rules, WithoutName};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+
+    fn decider() -> Decider {
+        Decider::new(Rules {
+            grants: Vec::new(),
+            tls_without_name: WithoutName::Refuse,
+            limits: Limits {
+                connections: 0,
+                new_per_second: 0,
+                dns_per_second: 0,
+            },
+        })
+    }
 
     fn pair() -> (TcpStream, End) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -266,12 +286,12 @@ mod tests {
     fn bytes_and_the_end_arrive_and_the_pipe_comes_back() {
         let (mut sender, mut from) = pair();
         let (mut receiver, mut to) = pair();
-        let (mut pipes, mut flow) = (Pipes::default(), Flow::default());
+        let (mut pipes, mut flow, decider) = (Pipes::default(), Flow::default(), decider());
         sender.write_all(b"bytes").unwrap();
         sender.shutdown(std::net::Shutdown::Write).unwrap();
         while !flow.done {
             from.readable = true;
-            flow.turn(&mut from, &mut to, &mut pipes).unwrap();
+            flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap();
         }
         let mut text = String::new();
         receiver.read_to_string(&mut text).unwrap();
@@ -285,13 +305,13 @@ mod tests {
     fn who_cannot_write_keeps_the_pipe_and_stops_reading() {
         let (mut sender, mut from) = pair();
         let (_receiver, mut to) = pair();
-        let (mut pipes, mut flow) = (Pipes::default(), Flow::default());
+        let (mut pipes, mut flow, decider) = (Pipes::default(), Flow::default(), decider());
         sender.write_all(b"bytes").unwrap();
         (from.readable, to.writable) = (true, false);
         while flow.is_empty() {
             from.readable = true;
             assert_eq!(
-                flow.turn(&mut from, &mut to, &mut pipes).unwrap(),
+                flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap(),
                 Turn::Waits
             );
         }

@@ -1,10 +1,11 @@
 //! [exposed] What a client sends, held until it is read: only what may pass leaves.
 
 use super::flow::End;
-use crate::net::grant::{Name, WithoutName};
+use crate::net::decide::{self, Decider};
+use crate::net::grant::Name;
 use crate::net::http::{Http, Step};
 use crate::net::record::Reason;
-use crate::net::tls::{Hello, Outcome};
+use crate::net::tls::Hello;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
@@ -21,7 +22,7 @@ pub(super) struct Gate {
 }
 
 enum Reader {
-    Tls(Box<Hello>, WithoutName),
+    Tls(Box<Hello>),
     Http(Http),
     /// The hello has passed, and so does all that follows.
     Open,
@@ -39,8 +40,8 @@ pub(super) enum Moved {
 }
 
 impl Gate {
-    pub(super) fn tls(name: Name, port: u16, without: WithoutName) -> Self {
-        Self::new(Reader::Tls(Box::default(), without), name, port)
+    pub(super) fn tls(name: Name, port: u16) -> Self {
+        Self::new(Reader::Tls(Box::default()), name, port)
     }
 
     pub(super) fn http(name: Name, port: u16) -> Self {
@@ -72,13 +73,18 @@ impl Gate {
     /// # Errors
     /// In the outer result the errno of recv(2), in the inner why the connection
     /// is refused.
-    pub(super) fn fill(&mut self, from: &mut End) -> Result<Result<Moved, Reason>, Errno> {
+    pub(super) fn fill(
+        &mut self,
+        from: &mut End,
+        decider: &Decider,
+    ) -> Result<Result<Moved, Reason>, Errno> {
         let mut buffer = [0; CHUNK];
         match recv(&from.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Ok(Ok(Moved::End)),
             Ok((_, count)) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
-                Ok(self.take(bytes).map(|()| Moved::Bytes(count)))
+                let taken = self.take(bytes, decider).map_err(Reason::Decided);
+                Ok(taken.map(|()| Moved::Bytes(count)))
             }
             Err(Errno::AGAIN) => {
                 from.readable = false;
@@ -113,15 +119,15 @@ impl Gate {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+    fn take(&mut self, bytes: &[u8], decider: &Decider) -> Result<(), decide::Reason> {
         self.waiting.extend_from_slice(bytes);
         match &mut self.reader {
             Reader::Open => self.ready = self.waiting.len(),
-            Reader::Tls(hello, without) => {
+            Reader::Tls(hello) => {
                 let Some(outcome) = hello.feed(bytes) else {
                     return Ok(());
                 };
-                may_pass(outcome, &self.name, *without)?;
+                decider.hello(&self.name, outcome)?;
                 self.reader = Reader::Open;
                 self.ready = self.waiting.len();
             }
@@ -130,13 +136,10 @@ impl Gate {
                     Step::NeedMore => return Ok(()),
                     Step::Pass(count) => self.ready += count,
                     Step::Head(head) => {
-                        let port = head.host.port.is_none_or(|port| port == self.port);
-                        if head.host.name != self.name || !port {
-                            return Err(Reason::OtherName);
-                        }
+                        decider.request(&self.name, self.port, &head.host)?;
                         self.ready += head.length;
                     }
-                    Step::Refuse(_) => return Err(Reason::NotProtocol),
+                    Step::Refuse(_) => return Err(decide::Reason::Request),
                 }
             },
         }
@@ -144,44 +147,50 @@ impl Gate {
     }
 }
 
-fn may_pass(outcome: &Outcome, asked: &Name, without: WithoutName) -> Result<(), Reason> {
-    match outcome {
-        Outcome::Name { name, .. } if name == asked => Ok(()),
-        Outcome::Name { .. } | Outcome::NoName { .. } => match without {
-            WithoutName::Allow => Ok(()),
-            WithoutName::Refuse => Err(Reason::OtherName),
-        },
-        Outcome::NotTls | Outcome::Malformed(_) => Err(Reason::NotProtocol),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::grant::{Limits, Rules, WithoutName};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
     }
 
+    fn decider() -> Decider {
+        Decider::new(Rules {
+            grants: Vec::new(),
+            tls_without_name: WithoutName::Allow,
+            limits: Limits {
+                connections: 1,
+                new_per_second: 1,
+                dns_per_second: 1,
+            },
+        })
+    }
+
     #[test]
     fn each_request_is_for_the_name() {
+        let decider = decider();
         let mut gate = Gate::http(name("a.example"), 80);
-        gate.take(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\nGET /2 HT")
-            .unwrap();
-        assert_eq!((gate.ready, gate.waiting.len()), (35, 44));
-        gate.take(b"TP/1.1\r\nHost: A.example:80\r\n\r\n").unwrap();
-        assert_eq!(gate.ready, gate.waiting.len());
-        let other = b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n";
-        assert_eq!(gate.take(other), Err(Reason::OtherName));
-        let mut gate = Gate::http(name("a.example"), 80);
-        let port = b"GET / HTTP/1.1\r\nHost: a.example:81\r\n\r\n";
-        assert_eq!(gate.take(port), Err(Reason::OtherName));
+        let mut take = |bytes: &[u8]| {
+            let taken = gate.take(bytes, &decider);
+            (taken, gate.ready, gate.waiting.len())
+        };
+        let first = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\nGET /2 HT";
+        assert_eq!(take(first), (Ok(()), 35, 44));
+        assert_eq!(
+            take(b"TP/1.1\r\nHost: A.example:80\r\n\r\n"),
+            (Ok(()), 74, 74)
+        );
+        let other = take(b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n");
+        assert_eq!((other.0, other.1), (Err(decide::Reason::RequestHost), 74));
     }
 
     #[test]
     fn what_is_no_tls_does_not_pass() {
-        let mut gate = Gate::tls(name("a.example"), 443, WithoutName::Allow);
-        assert_eq!(gate.take(b"SSH-2.0-x\r\n"), Err(Reason::NotProtocol));
+        let mut gate = Gate::tls(name("a.example"), 443);
+        let taken = gate.take(b"SSH-2.0-x\r\n", &decider());
+        assert_eq!(taken, Err(decide::Reason::NotTls));
         assert!(!gate.has_ready());
     }
 }

@@ -2,11 +2,9 @@
 
 use super::connection::reset;
 use super::report::Reports;
-use super::serve::{DNS_CLIENTS, Rate, Server};
-use crate::net::decide::decide_query;
-use crate::net::dns::{self, Refusal, Reply};
-use crate::net::grant::Rules;
-use crate::net::pool::Pool;
+use super::serve::{DNS_CLIENTS, Server};
+use crate::net::DNS_PORT;
+use crate::net::dns::{self, Refusal};
 use crate::net::record::{Asked, Reason, Record};
 use crate::sys::datagram;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -22,16 +20,13 @@ const DATAGRAMS: usize = 64;
 const CLIENTS: usize = 64;
 /// How long a client over TCP may be silent.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Seconds that an answer may be kept: an address of the pool is the name's for good.
-const TTL: u32 = 60;
 /// The longest query that is read over TCP; a question has at most 271 bytes.
 const QUERY: usize = 4096;
 
-/// The names of a sandbox, and who asks for them over TCP.
-pub(super) struct Names {
-    pub(super) pool: Pool,
-    rate: Rate,
-    clients: Vec<Option<Client>>,
+/// Who asks over TCP.
+#[derive(Default)]
+pub(super) struct Clients {
+    places: Vec<Option<Client>>,
 }
 
 struct Client {
@@ -40,60 +35,42 @@ struct Client {
     until: Instant,
 }
 
-impl Names {
-    pub(super) fn new(per_second: u32) -> Self {
-        Self {
-            pool: Pool::default(),
-            rate: Rate::new(per_second),
-            clients: Vec::new(),
-        }
-    }
-
+impl Clients {
     /// When the first client over TCP has been silent for too long.
     pub(super) fn due(&self) -> Option<Instant> {
-        let clients = self.clients.iter().flatten();
+        let clients = self.places.iter().flatten();
         clients.map(|client| client.until).min()
     }
 
     pub(super) fn drop_late(&mut self, now: Instant) {
-        for client in &mut self.clients {
+        for client in &mut self.places {
             client.take_if(|client| client.until <= now);
         }
-    }
-
-    /// The answer to one message, None where there is none.
-    fn answer(&mut self, rules: &Rules, message: &[u8], reports: &mut Reports) -> Option<Vec<u8>> {
-        let query = match dns::parse(message) {
-            Ok(query) => query,
-            Err(Refusal::Answer { bytes, .. }) => return Some(bytes),
-            Err(Refusal::Silence(_)) => return None,
-        };
-        let mut refuse = |reason| {
-            reports.say(&Record::Refused(
-                Asked {
-                    name: Some(query.name.clone()),
-                    address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 53),
-                },
-                reason,
-            ));
-        };
-        if !self.rate.take() {
-            refuse(Reason::Limit);
-            return Some(query.answer(Reply::ServerFailure));
-        }
-        if decide_query(rules, &query.name).is_err() {
-            refuse(Reason::NotGranted);
-            return Some(query.answer(Reply::NameError));
-        }
-        let Some(address) = self.pool.address_of(&query.name) else {
-            refuse(Reason::Limit);
-            return Some(query.answer(Reply::ServerFailure));
-        };
-        Some(query.answer(Reply::Address(address, TTL)))
     }
 }
 
 impl Server {
+    /// The answer to one message, None where there is none.
+    fn answer(&mut self, message: &[u8], reports: &mut Reports) -> Option<Vec<u8>> {
+        let now = self.now();
+        let query = match dns::parse(message) {
+            Ok(query) => query,
+            Err(Refusal::Answer { bytes, .. }) => {
+                return self.decider.query_fits(now).then_some(bytes);
+            }
+            Err(Refusal::Silence(_)) => return None,
+        };
+        let answer = self.decider.dns(&query, now);
+        if let Err(reason) = answer.verdict {
+            let asked = Asked {
+                name: Some(query.name.clone()),
+                address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DNS_PORT),
+            };
+            reports.say(&Record::Refused(asked, Reason::Decided(reason)));
+        }
+        Some(query.answer(answer.reply))
+    }
+
     pub(super) fn answer_datagrams(&mut self, reports: &mut Reports) {
         let mut buffer = [0; dns::UDP];
         for _ in 0..DATAGRAMS {
@@ -104,7 +81,7 @@ impl Server {
                 Err(_) => continue,
             };
             let message = buffer.get(..datagram.length).unwrap_or_default();
-            if let Some(answer) = self.names.answer(&self.rules, message, reports) {
+            if let Some(answer) = self.answer(message, reports) {
                 // Datagrams may be lost: whoever waits for it asks again.
                 crate::sys::unheard(datagram::send(
                     &self.listeners.dns_udp,
@@ -121,7 +98,7 @@ impl Server {
         let Ok(socket) = accept_with(&self.listeners.dns_tcp, flags) else {
             return;
         };
-        let clients = &mut self.names.clients;
+        let clients = &mut self.dns_clients.places;
         let place = clients.iter().position(Option::is_none);
         let place = place.unwrap_or(clients.len());
         let token = EventData::new_u64(DNS_CLIENTS + place as u64);
@@ -143,14 +120,19 @@ impl Server {
 
     /// A client over TCP has said something: every whole query is answered.
     pub(super) fn answer_stream(&mut self, place: usize, reports: &mut Reports) {
-        let Some(mut client) = self.names.clients.get_mut(place).and_then(Option::take) else {
+        let Some(mut client) = self
+            .dns_clients
+            .places
+            .get_mut(place)
+            .and_then(Option::take)
+        else {
             return;
         };
         if !client.read() {
             return;
         }
         while let Some(message) = client.next() {
-            let Some(answer) = self.names.answer(&self.rules, &message, reports) else {
+            let Some(answer) = self.answer(&message, reports) else {
                 return reset(&client.socket);
             };
             if !client.say(&answer) {
@@ -160,7 +142,7 @@ impl Server {
         if client.got.len() > QUERY {
             return reset(&client.socket);
         }
-        if let Some(slot) = self.names.clients.get_mut(place) {
+        if let Some(slot) = self.dns_clients.places.get_mut(place) {
             *slot = Some(client);
         }
     }

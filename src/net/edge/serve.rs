@@ -4,13 +4,12 @@ use super::connection::{Connection, Relayed, Side, Stage, reset};
 use super::dial::{self, Routes};
 use super::flow::{End, Pipes};
 use super::gate::Gate;
-use super::names::Names;
+use super::names::Clients;
 use super::report::Reports;
 use super::resolve::{Known, Resolver};
-use crate::net::decide::{decide_address, decide_name};
-use crate::net::grant::{Name, Proto, Rules};
-use crate::net::record::{Asked, Reason, Record};
-use crate::net::special::special;
+use crate::net::decide::{Decider, Dial, To, Verdict};
+use crate::net::grant::{Proto, Rules};
+use crate::net::record::{Asked, Obstacle, Reason, Record};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,12 +50,11 @@ pub(super) struct Listeners {
 pub(super) struct Server {
     pub(super) epoll: OwnedFd,
     pub(super) listeners: Listeners,
-    pub(super) rules: Rules,
-    pub(super) names: Names,
+    pub(super) decider: Decider,
+    pub(super) dns_clients: Clients,
+    started: Instant,
     connections: Vec<Option<Box<Connection>>>,
     vacant: Vec<usize>,
-    open: u32,
-    new: Rate,
     pipes: Pipes,
     routes: Routes,
     resolver: Resolver,
@@ -64,33 +62,6 @@ pub(super) struct Server {
     again: VecDeque<usize>,
     paused: Option<Instant>,
     next: u32,
-}
-
-/// At most so many in a second, and that many at once.
-pub(super) struct Rate {
-    per_second: u32,
-    left: f64,
-    filled: Instant,
-}
-
-impl Rate {
-    pub(super) fn new(per_second: u32) -> Self {
-        Self {
-            per_second,
-            left: per_second.into(),
-            filled: Instant::now(),
-        }
-    }
-
-    pub(super) fn take(&mut self) -> bool {
-        let now = Instant::now();
-        let gained = now.duration_since(self.filled).as_secs_f64() * f64::from(self.per_second);
-        self.left = (self.left + gained).min(self.per_second.into());
-        self.filled = now;
-        let enough = self.left >= 1.0;
-        self.left -= if enough { 1.0 } else { 0.0 };
-        enough
-    }
 }
 
 /// What a connection does next.
@@ -123,16 +94,14 @@ impl Server {
             rustix::fs::fcntl_setfl(socket, flags | rustix::fs::OFlags::NONBLOCK)?;
             epoll::add(&epoll, socket, EventData::new_u64(token), EventFlags::IN)?;
         }
-        let limits = rules.limits;
         Ok(Self {
             epoll,
             listeners,
-            names: Names::new(limits.dns_per_second),
-            rules,
+            decider: Decider::new(rules),
+            dns_clients: Clients::default(),
+            started: Instant::now(),
             connections: Vec::new(),
             vacant: Vec::new(),
-            open: 0,
-            new: Rate::new(limits.new_per_second),
             pipes: Pipes::default(),
             routes: Routes::open()?,
             resolver: Resolver::new(resolvers),
@@ -195,7 +164,12 @@ impl Server {
         let now = Instant::now();
         let next = if self.again.is_empty() {
             let deadline = self.deadlines.first().map(|(at, _)| *at);
-            let dates = [deadline, self.resolver.due(), self.paused, self.names.due()];
+            let dates = [
+                deadline,
+                self.resolver.due(),
+                self.paused,
+                self.dns_clients.due(),
+            ];
             dates.into_iter().flatten().min()?
         } else {
             now
@@ -221,7 +195,7 @@ impl Server {
         for place in self.resolver.late(now) {
             self.look_up(place, true, reports);
         }
-        self.names.drop_late(now);
+        self.dns_clients.drop_late(now);
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
             self.listen(EventFlags::IN);
@@ -235,9 +209,9 @@ impl Server {
         };
         connection.deadline = None;
         let step = match connection.stage {
-            Stage::Reading => Step::Refuse(Reason::Silent),
-            Stage::Resolving => Step::Refuse(Reason::NoAddress),
-            Stage::Connecting(_) => Step::Refuse(Reason::Unreachable),
+            Stage::Reading => Step::Refuse(Reason::Met(Obstacle::Silent)),
+            Stage::Resolving => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
+            Stage::Connecting(_) => Step::Refuse(Reason::Met(Obstacle::Unreachable)),
             Stage::Relaying => Step::Again,
         };
         self.settle(place, connection, step, reports);
@@ -278,22 +252,22 @@ impl Server {
         let Ok(to) = to else {
             return reset(&client);
         };
-        let within = self.open < self.rules.limits.connections && self.new.take();
-        let name = self.names.pool.name_of(*to.ip()).cloned();
-        let decided = match &name {
-            Some(name) => decide_name(&self.rules, name, to.port()),
-            None => decide_address(&self.rules, *to.ip(), to.port()),
-        };
-        let decided = if within { decided } else { Err(Reason::Limit) };
-        let gate = decided.map(|allowed| self.gate(allowed.proto, name.as_ref(), to.port()));
-        let asked = Asked { name, address: to };
-        let (grant, gate) = match decided.and_then(|allowed| Ok((allowed.grant, gate?))) {
-            Ok(decided) => decided,
-            Err(reason) => {
+        let dial = match self.decider.connect(to, self.now()) {
+            Verdict::Dial(dial) => dial,
+            Verdict::Refuse(reason, name) => {
                 reset(&client);
-                return reports.say(&Record::Refused(asked, reason));
+                let asked = Asked { name, address: to };
+                return reports.say(&Record::Refused(asked, Reason::Decided(reason)));
             }
         };
+        let gate = gate(&dial);
+        let name = match dial.to {
+            To::Name(name) => Some(name),
+            To::Address(_) => None,
+        };
+        let asked = Asked { name, address: to };
+        // A plan has fewer grants than that.
+        let grant = u16::try_from(dial.grant).unwrap_or(u16::MAX);
         // Small writes of a job are not held back; nothing depends on it.
         crate::sys::unheard(sockopt::set_tcp_nodelay(&client, true));
         self.next = self.next.wrapping_add(1);
@@ -301,24 +275,18 @@ impl Server {
         if place == self.connections.len() {
             self.connections.push(None);
         }
-        self.open += 1;
         let connection = Connection::new(self.next, client, asked, grant, gate);
         let mut connection = Box::new(connection);
         let step = match self.register(place, Side::Client, &connection.client) {
             Ok(()) => self.enter(place, &mut connection),
-            Err(_) => Step::Refuse(Reason::Limit),
+            Err(_) => Step::Refuse(Reason::Met(Obstacle::Descriptors)),
         };
         self.settle(place, connection, step, reports);
     }
 
-    /// What reads the connection; addresses without a name have nothing to compare with.
-    fn gate(&self, proto: Proto, name: Option<&Name>, port: u16) -> Option<Gate> {
-        let name = name?.clone();
-        match proto {
-            Proto::Tls => Some(Gate::tls(name, port, self.rules.tls_without_name)),
-            Proto::Http => Some(Gate::http(name, port)),
-            Proto::Raw => None,
-        }
+    /// Time as decisions count it.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     fn register(&self, place: usize, side: Side, end: &End) -> Result<(), Errno> {
@@ -340,13 +308,13 @@ impl Server {
         self.set_deadline(place, connection, Some(DIAL));
         let Some(name) = &connection.asked.name else {
             let address = *connection.asked.address.ip();
-            return self.dial(place, connection, vec![address], Reason::NoAddress);
+            return self.dial(place, connection, vec![address], Obstacle::NoAddress);
         };
         let who = (place, connection.id);
         let token = |lookup: usize| LOOKUPS + lookup as u64;
         match self.resolver.ask(name, who, self.epoll.as_fd(), token) {
-            Known::Addresses(list) => self.dial(place, connection, list, Reason::NoAddress),
-            Known::Nothing => Step::Refuse(Reason::NoAddress),
+            Known::Addresses(list) => self.dial(place, connection, list, Obstacle::NoAddress),
+            Known::Nothing => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
             Known::Later => {
                 connection.stage = Stage::Resolving;
                 Step::Wait
@@ -366,7 +334,7 @@ impl Server {
             let waits = connection.id == id && connection.stage == Stage::Resolving;
             let step = if waits {
                 let list = answer.addresses.clone();
-                self.dial(place, &mut connection, list, Reason::NoAddress)
+                self.dial(place, &mut connection, list, Obstacle::NoAddress)
             } else {
                 Step::Wait
             };
@@ -380,8 +348,9 @@ impl Server {
         place: usize,
         connection: &mut Connection,
         addresses: Vec<Ipv4Addr>,
-        mut why: Reason,
+        why: Obstacle,
     ) -> Step {
+        let mut why = Reason::Met(why);
         let port = connection.asked.address.port();
         let mut rest = addresses.into_iter();
         while let Some(address) = rest.next() {
@@ -389,7 +358,7 @@ impl Server {
             match self.dial_one(to) {
                 Ok(end) => {
                     if self.register(place, Side::Upstream, &end).is_err() {
-                        return Step::Refuse(Reason::Limit);
+                        return Step::Refuse(Reason::Met(Obstacle::Descriptors));
                     }
                     connection.upstream = Some(end);
                     connection.asked.address = to;
@@ -406,15 +375,18 @@ impl Server {
     }
 
     fn dial_one(&mut self, to: SocketAddrV4) -> Result<End, Reason> {
-        let by_network = decide_address(&self.rules, *to.ip(), to.port()).is_ok();
-        if !by_network && special(IpAddr::V4(*to.ip())).is_some() {
-            return Err(Reason::Special);
-        }
-        self.routes.check(*to.ip(), by_network)?;
-        dial::begin(to).map(End::new).map_err(|errno| match errno {
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Reason::Limit,
-            _ => Reason::Unreachable,
-        })
+        let address = IpAddr::V4(*to.ip());
+        let decided = self.decider.dialled(address, to.port());
+        decided.map_err(Reason::Decided)?;
+        let by_network = self.decider.has_network(address, to.port());
+        let routed = self.routes.check(*to.ip(), by_network);
+        let begun = routed.and_then(|()| {
+            dial::begin(to).map_err(|errno| match errno {
+                Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Obstacle::Descriptors,
+                _ => Obstacle::Unreachable,
+            })
+        });
+        begun.map(End::new).map_err(Reason::Met)
     }
 
     /// Goes on with a connection, after what epoll said of it.
@@ -428,7 +400,7 @@ impl Server {
         let step = match connection.stage {
             Stage::Relaying => self.relay(&mut connection),
             _ if connection.client.broken => Step::Broken,
-            Stage::Reading => match connection.read() {
+            Stage::Reading => match connection.read(&self.decider) {
                 Ok(true) => self.resolve(place, &mut connection),
                 Ok(false) => Step::Wait,
                 Err(reason) => Step::Refuse(reason),
@@ -462,11 +434,11 @@ impl Server {
             Stage::Connecting(rest) => std::mem::take(rest),
             _ => Vec::new(),
         };
-        self.dial(place, connection, rest, Reason::Unreachable)
+        self.dial(place, connection, rest, Obstacle::Unreachable)
     }
 
     fn relay(&mut self, connection: &mut Connection) -> Step {
-        match connection.relay(&mut self.pipes) {
+        match connection.relay(&mut self.pipes, &self.decider) {
             Relayed::Waits => Step::Wait,
             Relayed::More => Step::Again,
             Relayed::Starved => Step::Starved,
@@ -510,7 +482,7 @@ impl Server {
     ) {
         self.set_deadline(place, &mut connection, None);
         self.vacant.push(place);
-        self.open = self.open.saturating_sub(1);
+        self.decider.closed(connection.original);
         report_end(&connection, step, reports);
         if !matches!(step, Step::Finished) {
             connection.reset();
@@ -533,6 +505,15 @@ impl Server {
         for connection in std::mem::take(&mut self.connections).into_iter().flatten() {
             report_end(&connection, &Step::Broken, reports);
         }
+    }
+}
+
+/// What reads a connection; an address has no name to compare with.
+fn gate(dial: &Dial) -> Option<Gate> {
+    match (&dial.to, dial.proto) {
+        (To::Name(name), Proto::Tls) => Some(Gate::tls(name.clone(), dial.port)),
+        (To::Name(name), Proto::Http) => Some(Gate::http(name.clone(), dial.port)),
+        (To::Name(_) | To::Address(_), _) => None,
     }
 }
 
