@@ -57,7 +57,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
             size: None,
             handed: &[],
         },
-        || Ok(()),
+        |_| Ok(()),
     );
     let running = running?;
     outcome(&running.init_socket)

@@ -2,6 +2,10 @@
 #![allow(dead_code, reason = "every target uses one of these functions")]
 
 use cofferdam::event::chain::{self, Chain, Digest};
+use cofferdam::net::dns::{self, Kind, Refusal, Reply, Resolved};
+use cofferdam::net::grant::Name;
+use cofferdam::net::http::{Http, Step};
+use cofferdam::net::tls::{Hello, Outcome};
 use cofferdam::policy::Policy;
 use cofferdam::policy::expand::Expansion;
 use cofferdam::policy::flags::FlagLayer;
@@ -113,4 +117,92 @@ fn digest_bytes(digest: Digest) -> Vec<u8> {
     let text = digest.to_string();
     let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal digits");
     (0..text.len()).step_by(2).map(byte).collect()
+}
+
+/// A query of a job: its answer is short, and says to a client what was decided.
+pub fn dns(bytes: &[u8]) {
+    let id = bytes
+        .get(..2)
+        .map_or(0, |id| u16::from_be_bytes([id[0], id[1]]));
+    match dns::parse(bytes) {
+        Ok(query) => {
+            let address = [198, 18, 0, 1].into();
+            let answer = query.answer(Reply::Address(address, 30));
+            answers(bytes, &answer);
+            let read = dns::answer(&answer, id, &query.name);
+            let expected = Resolved::Addresses(vec![address], 30);
+            assert_eq!(read == Ok(expected), query.kind == Kind::A);
+            for other in [
+                Reply::NoData,
+                Reply::NameError,
+                Reply::ServerFailure,
+                Reply::Refused,
+            ] {
+                answers(bytes, &query.answer(other));
+            }
+        }
+        Err(Refusal::Answer { bytes: answer, .. }) => answers(bytes, &answer),
+        Err(Refusal::Silence(reason)) => assert!(!reason.is_empty()),
+    }
+    let name = Name::parse("example.com").expect("a name");
+    if let Ok(Resolved::Addresses(addresses, _)) = dns::answer(bytes, id, &name) {
+        assert!((1..=128).contains(&addresses.len()));
+    }
+}
+
+/// A response to the query that nobody takes for a query, and that UDP can carry.
+fn answers(query: &[u8], answer: &[u8]) {
+    assert_eq!(query[..2], answer[..2]);
+    assert!(answer[2] & 0x80 != 0 && answer.len() <= 298);
+    assert!(matches!(dns::parse(answer), Err(Refusal::Silence(_))));
+}
+
+/// The beginning of a connection says the same however it is cut.
+pub fn tls(bytes: &[u8]) {
+    let whole = begins(bytes, bytes.len());
+    for cut in [
+        1,
+        1 + usize::from(bytes.first().copied().unwrap_or(0)),
+        1000,
+    ] {
+        assert_eq!(begins(bytes, cut), whole);
+    }
+}
+
+/// How a connection begins whose bytes come `cut` at a time.
+pub fn begins(bytes: &[u8], cut: usize) -> Option<Outcome> {
+    let mut hello = Hello::default();
+    let mut parts = bytes.chunks(cut.max(1));
+    parts.find_map(|part| hello.feed(part).cloned())
+}
+
+/// The same requests are found however they are cut, and nothing passes that was not there.
+pub fn http(bytes: &[u8]) {
+    let whole = requests(bytes, bytes.len());
+    for cut in [1, 2 + usize::from(bytes.last().copied().unwrap_or(0))] {
+        assert_eq!(requests(bytes, cut), whole);
+    }
+}
+
+/// The hosts of all requests, how many bytes pass, and why no more do.
+pub fn requests(bytes: &[u8], cut: usize) -> (Vec<String>, usize, Option<&'static str>) {
+    let mut http = Http::default();
+    let (mut hosts, mut passed, mut there) = (Vec::new(), 0, 0);
+    loop {
+        match http.feed(&bytes[passed..there]) {
+            Step::NeedMore if there == bytes.len() => return (hosts, passed, None),
+            Step::NeedMore => there = bytes.len().min(there + cut.max(1)),
+            Step::Head(head) => {
+                assert!(head.length > 0);
+                hosts.push(head.host.name.as_str().to_owned());
+                passed += head.length;
+            }
+            Step::Pass(count) => {
+                assert!(count > 0);
+                passed += count;
+            }
+            Step::Refuse(reason) => return (hosts, passed, Some(reason)),
+        }
+        assert!(passed <= there);
+    }
 }

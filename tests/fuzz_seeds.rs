@@ -23,12 +23,15 @@ use proptest::prelude::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 8] = [
     ("policy", properties::policy),
     ("plan", properties::plan),
     ("messages", properties::messages),
     ("state", properties::state),
     ("events", properties::events),
+    ("dns", properties::dns),
+    ("tls", properties::tls),
+    ("http", properties::http),
 ];
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -111,6 +114,43 @@ fn seeds_reach_the_inside() {
         let at = seed.iter().position(|&byte| byte == b'\n').unwrap() + 1;
         let verified = cofferdam::event::chain::verify(&seed[..at], &seed[at..], None);
         assert!(!verified.unwrap().events.is_empty());
+    }
+}
+
+#[test]
+fn seeds_of_the_network_are_what_clients_send() {
+    use cofferdam::net::dns::{self, Resolved, Unusable};
+    use cofferdam::net::tls::Outcome;
+    let name = cofferdam::net::grant::Name::parse("example.com").unwrap();
+    let (mut queries, mut responses) = (0, Vec::new());
+    for seed in seeds("dns") {
+        match dns::answer(&seed, 0x1234, &name) {
+            Ok(resolved) => responses.push(resolved),
+            Err(Unusable::Foreign) => {
+                dns::parse(&seed).unwrap();
+                queries += 1;
+            }
+            Err(Unusable::Malformed) => panic!("{seed:?}"),
+        }
+    }
+    assert_eq!((queries, responses.len()), (3, 3));
+    assert!(responses.contains(&Resolved::NoSuchName));
+    let addresses = |list: &[[u8; 4]], ttl| {
+        Resolved::Addresses(list.iter().map(|&address| address.into()).collect(), ttl)
+    };
+    assert!(responses.contains(&addresses(&[[93, 184, 216, 34]], 20)));
+    assert!(responses.contains(&addresses(&[[93, 184, 216, 34], [93, 184, 216, 35]], 30)));
+    let hellos: Vec<_> = seeds("tls")
+        .iter()
+        .map(|seed| properties::begins(seed, seed.len()).unwrap())
+        .collect();
+    let named = |outcome: &&Outcome| matches!(outcome, Outcome::Name { .. });
+    assert_eq!((hellos.len(), hellos.iter().filter(named).count()), (5, 4));
+    let encrypted = true;
+    assert!(hellos.contains(&Outcome::Name { name, encrypted }));
+    for seed in seeds("http") {
+        let (hosts, passed, refused) = properties::requests(&seed, seed.len());
+        assert!(!hosts.is_empty() && passed == seed.len() && refused.is_none());
     }
 }
 

@@ -18,6 +18,8 @@
 
 #[path = "plan/hosts.rs"]
 mod hosts;
+#[path = "plan/network.rs"]
+mod network;
 #[path = "plan/properties.rs"]
 mod properties;
 #[path = "plan/requests.rs"]
@@ -222,7 +224,7 @@ fn goldens_are_all_used() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         return;
     }
-    let mut expected: Vec<String> = vec!["filters.json".to_owned()];
+    let mut expected = vec!["filters.json".to_owned(), network::GOLDEN.to_owned()];
     expected.extend(hosts::others().map(|(host, _)| format!("host-{host}.json")));
     for preset in PRESETS {
         expected.extend(requests::all().map(|(what, _)| format!("{preset}-{what}.json")));

@@ -194,7 +194,7 @@ fn launched(
             size: None,
             handed,
         },
-        || Ok(()),
+        |_| Ok(()),
     );
     launched.unwrap()
 }

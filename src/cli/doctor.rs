@@ -106,7 +106,7 @@ mod tests {
             code
         );
         let parsed: Vec<serde_json::Value> = serde_json::from_slice(&json).unwrap();
-        assert_eq!(parsed.len(), 13);
+        assert_eq!(parsed.len(), 14);
         for finding in parsed {
             assert!(
                 plain.contains(finding["control"].as_str().unwrap()),

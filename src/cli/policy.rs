@@ -8,6 +8,7 @@ use crate::confine::seccomp::preset::{self, FilterContext};
 use crate::linux::syscall::Arch;
 use crate::policy::Policy;
 use crate::policy::diff::{self, Loosening, loosenings};
+use crate::policy::egress::redundant;
 use crate::policy::flags::FlagLayer;
 use crate::policy::presets::{DEFAULT, names, parse_preset};
 use crate::policy::{effective, json_schema, show};
@@ -196,33 +197,39 @@ fn list(as_json: bool) -> Result<Outcome, Vec<Diagnostic>> {
 
 fn check(selector: &str, reading: &Reading<'_>, as_json: bool, colour: Colour) -> Outcome {
     let policy = load(selector, &FlagLayer::default(), reading);
-    let found = policy.and_then(|policy| warnings(&policy));
+    let found = policy.and_then(|policy| {
+        let notes = redundant(&policy.network_rules.allow);
+        warnings(&policy).map(|warnings| (warnings, notes))
+    });
     match (found, as_json) {
-        (Ok(warnings), false) => Outcome::printed(checked(selector, &warnings)),
+        (Ok((warnings, notes)), false) => Outcome::printed(checked(selector, &warnings, &notes)),
         (Err(mistakes), false) => Outcome::refused(&mistakes, colour),
-        (Ok(warnings), true) => report(&[], &warnings),
+        (Ok((warnings, notes)), true) => report(&[], &warnings, &notes),
         (Err(mistakes), true) => Outcome {
             code: REFUSED,
-            ..report(&mistakes, &[])
+            ..report(&mistakes, &[], &[])
         },
     }
 }
 
-fn report(mistakes: &[Diagnostic], warnings: &[Loosening]) -> Outcome {
+fn report(mistakes: &[Diagnostic], warnings: &[Loosening], notes: &[String]) -> Outcome {
     Outcome::json(&json!({
         "ok": mistakes.is_empty(),
         "diagnostics": to_json(mistakes),
         "warnings": diff::to_json(warnings),
+        "notes": notes,
     }))
 }
 
-fn checked(selector: &str, warnings: &[Loosening]) -> String {
+fn checked(selector: &str, warnings: &[Loosening], notes: &[String]) -> String {
     let lines = diff::to_text(warnings);
     let warnings: String = lines
         .lines()
         .map(|line| format!("warning: {line}\n"))
         .collect();
-    format!("ok: {}\n{warnings}", one_line(selector))
+    let note = |note: &String| format!("note: {}\n", one_line(note));
+    let notes: String = notes.iter().map(note).collect();
+    format!("ok: {}\n{warnings}{notes}", one_line(selector))
 }
 
 fn diff(before: &str, after: &str, found: &[Loosening], as_json: bool) -> Outcome {
@@ -320,7 +327,7 @@ mod tests {
     fn list_names_the_presets_and_the_default() {
         let lines = policy("list").stdout;
         assert!(lines.starts_with("strict     "), "{lines}");
-        assert_eq!(lines.lines().count(), 2);
+        assert_eq!(lines.lines().count(), 3);
         assert_eq!(json("list --json")[1]["default"], true);
     }
 
@@ -365,6 +372,16 @@ mod tests {
         assert_eq!(report["ok"], false);
         assert_eq!(report["diagnostics"][0]["severity"], "error");
         assert_eq!(json("check strict --json")["warnings"], json!([]));
+    }
+
+    #[test]
+    fn check_notes_what_adds_nothing() {
+        let notes = ["a grant adds nothing".to_owned()];
+        assert_eq!(
+            checked("p.toml", &[], &notes),
+            "ok: p.toml\nnote: a grant adds nothing\n"
+        );
+        assert_eq!(json("check strict --json")["notes"], json!([]));
     }
 
     #[test]

@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(slip.message, "unknown preset `untrsted`");
         assert_eq!(
             slip.help.as_deref(),
-            Some("did you mean `untrusted`? the presets are: strict, untrusted")
+            Some("did you mean `untrusted`? the presets are: strict, untrusted, ci")
         );
     }
 

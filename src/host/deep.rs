@@ -89,18 +89,30 @@ fn map(helper: &str, pid: u32, caller: u32, range: IdRange) -> Result<(), String
     }
 }
 
-/// Which file systems of ours are modules that are not loaded yet. Namespaces, seccomp, Landlock,
-/// tmpfs, devpts, proc and sysfs can only be built in.
+/// What sandboxes need beside overlayfs and the kernel may have as a module: each with its file.
+const NETWORK_MODULES: [(&str, &str); 3] = [
+    ("nf_tables", "net/netfilter/nf_tables.ko"),
+    ("nft_tproxy", "net/netfilter/nft_tproxy.ko"),
+    ("veth", "drivers/net/veth.ko"),
+];
+
+/// Which parts of the kernel that sandboxes use are modules that are not loaded yet. Namespaces,
+/// seccomp, Landlock, tmpfs, devpts, proc and sysfs can only be built in.
 fn modules(release: &str) -> Result<Vec<String>, ProbeError> {
     let known = read::required("/proc/filesystems")?;
-    let loaded = known.lines().any(|line| line.ends_with("\toverlay"));
-    let module = format!("/lib/modules/{release}/kernel/fs/overlayfs/overlay.ko*");
-    let loadable = !loaded && visible::exists(&module)?;
-    Ok(if loadable {
-        vec!["overlay".into()]
-    } else {
-        Vec::new()
-    })
+    let has_overlay = known.lines().any(|line| line.ends_with("\toverlay"));
+    let directory = format!("/lib/modules/{release}/kernel");
+    let mut found = Vec::new();
+    if !has_overlay && visible::exists(&format!("{directory}/fs/overlayfs/overlay.ko*"))? {
+        found.push("overlay".to_owned());
+    }
+    for (name, file) in NETWORK_MODULES {
+        let loaded = visible::exists(&format!("/sys/module/{name}"))?;
+        if !loaded && visible::exists(&format!("{directory}/{file}*"))? {
+            found.push(name.to_owned());
+        }
+    }
+    Ok(found)
 }
 
 /// Makes the namespaces ours: uid 0, and mounts that nobody else sees. On Ubuntu the namespace is

@@ -8,7 +8,7 @@ pub mod http;
 mod octets;
 pub mod pool;
 pub mod record;
-pub mod route;
+pub mod rules;
 pub mod special;
 pub mod suffix;
 pub mod tls;

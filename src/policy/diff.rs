@@ -2,7 +2,7 @@
 //!
 //! The warnings of a policy are what it allows that `strict` does not.
 
-use crate::net::grant::{Grant, Target};
+use crate::net::grant::{Cidr, Grant, Target};
 use crate::net::suffix;
 use crate::policy::consequence;
 use crate::policy::document::{Field, Shape};
@@ -352,10 +352,13 @@ fn mount_grant(mount: &MountGrant) -> (Danger, String, String) {
 fn reach_grant(grant: &Grant) -> (Danger, String, String) {
     let ports = egress::ports_text(&grant.ports);
     let (danger, allows) = match &grant.to {
-        Target::Network(network) => (
-            Danger::Addresses,
-            format!("the job to speak to every machine of {network}, private or not"),
-        ),
+        Target::Network(network) => {
+            let allows = match metadata(network) {
+                true => "the job to ask a cloud for the credentials of this machine".to_owned(),
+                false => format!("the job to speak to every machine of {network}, private or not"),
+            };
+            (Danger::Addresses, allows)
+        }
         Target::Below(zone) if suffix::is_public(zone) => (
             Danger::Network,
             format!("the job to send what it knows to whoever registers a name below {zone}"),
@@ -373,14 +376,29 @@ fn reach_grant(grant: &Grant) -> (Danger, String, String) {
     (danger, what, allows)
 }
 
+/// Where clouds serve a machine's credentials, as in `net::special`.
+const METADATA: [[u8; 4]; 3] = [
+    [100, 100, 100, 200],
+    [168, 63, 129, 16],
+    [169, 254, 169, 254],
+];
+
+/// Whether an address is in it at which a cloud tells a machine who it is.
+fn metadata(network: &Cidr) -> bool {
+    METADATA
+        .into_iter()
+        .any(|server| network.contains(server.into()))
+}
+
 /// How far a new element reaches, within its danger: whole zones come before names.
 fn narrowness(value: &Effective<'_>) -> u8 {
     match value {
         Effective::Reach(reach) => match &reach.grant.to {
-            Target::Network(_) => 0,
-            Target::Below(zone) if suffix::is_public(zone) => 1,
-            Target::Below(_) => 2,
-            Target::Host(_) => 3,
+            Target::Network(network) if metadata(network) => 0,
+            Target::Network(_) => 1,
+            Target::Below(zone) if suffix::is_public(zone) => 2,
+            Target::Below(_) => 3,
+            Target::Host(_) => 4,
         },
         _ => 0,
     }
@@ -465,6 +483,14 @@ mod tests {
                 matches!(rule, Rule::Never),
                 "{key}"
             );
+        }
+    }
+
+    #[test]
+    fn metadata_is_where_the_table_of_special_addresses_has_it() {
+        for server in METADATA {
+            let what = crate::net::special::special(server.into());
+            assert_eq!(what, Some("a cloud's metadata"), "{server:?}");
         }
     }
 

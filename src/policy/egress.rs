@@ -21,6 +21,15 @@ const NEVER: &[(&str, &str)] = &[
     ("224.0.0.0/3", "no connection is made to such an address"),
 ];
 
+/// The most grants of a policy: each connection is held against all of them.
+const GRANTS_MAX: usize = 1024;
+
+/// Every connection to it, to whatever address, is answered by us.
+const DNS: Ports = Ports {
+    first: 53,
+    last: 53,
+};
+
 impl Check<'_> {
     /// `None` only with a diagnostic.
     pub(super) fn network_rules(&mut self, raw: &RawNetwork) -> Option<NetworkRules> {
@@ -75,6 +84,12 @@ impl Check<'_> {
     /// The grants in order, of equal ones the first.
     fn grants(&mut self, raw: &[Written<RawReach>]) -> Vec<NetworkGrant> {
         let mut grants: Vec<NetworkGrant> = Vec::new();
+        if let Some(beyond) = raw.get(GRANTS_MAX) {
+            let message = format!("network.allow: there are more than {GRANTS_MAX} grants");
+            let help = "write `*.NAME` for many names below one, and a network for many addresses";
+            self.refuse(&beyond.at, Diagnostic::error(message).with_help(help));
+            return grants;
+        }
         for grant in raw.iter().filter_map(|grant| self.grant(grant)) {
             if !grants.iter().any(|other| other.grant == grant.grant) {
                 grants.push(grant);
@@ -154,6 +169,12 @@ impl Check<'_> {
             let message = "network.allow: this grant can never match: it names no port".to_owned();
             let help = "add the ports that the job needs: ports = [443]";
             self.refuse(at, Diagnostic::error(message).with_help(help));
+            return None;
+        }
+        if let Some(dns) = raw.ports.iter().find(|ports| ports.value == DNS) {
+            let message = "network.allow: port 53 can never match: every DNS query of a sandbox is answered by its own resolver";
+            let help = "remove the port; names that `allow` has do resolve";
+            self.refuse(&dns.at, Diagnostic::error(message).with_help(help));
             return None;
         }
         ports.sort_by_key(|ports| ports.first);
@@ -279,6 +300,9 @@ mod tests {
         }
         for (never, _) in NEVER {
             assert!(Cidr::parse(never).is_ok(), "{never}");
+        }
+        for ours in [crate::net::GATEWAY, crate::net::JOB] {
+            assert!(impossible(&ours.to_string()), "{ours}");
         }
     }
 

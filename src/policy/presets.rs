@@ -15,6 +15,7 @@ pub const DEFAULT: &str = "untrusted";
 pub const PRESETS: &[(&str, &str)] = &[
     (STRICT, include_str!("../../policies/strict.toml")),
     (DEFAULT, include_str!("../../policies/untrusted.toml")),
+    ("ci", include_str!("../../policies/ci.toml")),
 ];
 
 /// The names, strictest first.

@@ -36,6 +36,8 @@ pub struct Expectation {
     pub listener: bool,
     /// Pid 1 is the job itself.
     pub job_is_init: bool,
+    /// The gateway's network namespace is another than everybody else's.
+    pub behind_gateway: bool,
     /// Everything inside is in a cgroup of its own.
     pub cgroup: bool,
     /// Limits by the kernel's name: soft, hard.
@@ -119,6 +121,7 @@ fn add(expectation: &mut Expectation, op: &Op) {
         Op::Keyring => expectation.not_observable.push("session keyring"),
         Op::NamespaceLimits { .. } => expectation.not_observable.push("user.* limits of U0"),
         Op::Affinity { .. } => expectation.not_observable.push("CPU affinity"),
+        Op::Network { .. } => expectation.behind_gateway = true,
         Op::Loopback
         | Op::Hostname { .. }
         | Op::Root { .. }

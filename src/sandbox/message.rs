@@ -83,6 +83,9 @@ pub enum Report {
         /// Pid in the supervisor's pid namespace.
         pid: i32,
     },
+    /// Three descriptors, all of N0: the relay's TCP listener, DNS over UDP,
+    /// DNS over TCP. The links are up.
+    Listeners,
     /// A step failed; nothing runs.
     Failed(Failure),
     /// One descriptor: the master of a terminal.

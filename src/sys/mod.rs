@@ -9,6 +9,7 @@ pub mod landlock;
 pub mod lock;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod network;
 pub mod process;
 pub mod seccomp;

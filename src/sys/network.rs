@@ -1,9 +1,10 @@
-//! [sys] The one interface of a fresh network namespace: netdevice(7).
+//! [sys] In a fresh network namespace: its one interface, netdevice(7), and listeners for any address, ip(7).
 
 use super::process::check;
-use rustix::fd::AsRawFd;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Sets IFF_UP on `lo` of this network namespace; the kernel adds 127.0.0.1 and ::1 itself.
 ///
@@ -25,6 +26,65 @@ pub fn loopback_up() -> Result<(), Errno> {
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call returns.
     check(libc::c_long::from(unsafe {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+    }))
+    .map(drop)
+}
+
+/// The most that wait to be accepted; the kernel takes its own limit where that is lower.
+const BACKLOG: i32 = 4096;
+
+/// A TCP listener in this network namespace that is given connections to any
+/// address: getsockname(2) of an accepted one is where the peer wanted to go.
+/// Non-blocking and close-on-exec.
+///
+/// # Errors
+/// The errno of socket(2), setsockopt(2) (EPERM without CAP_NET_ADMIN), bind(2) or listen(2).
+pub fn transparent_listener(port: u16) -> Result<OwnedFd, Errno> {
+    let socket = transparent(SocketType::STREAM)?;
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// A UDP socket in this network namespace that is given datagrams to any
+/// address; recvmsg(2) tells which (IP_ORIGDSTADDR), and sendmsg(2) may answer
+/// from it (IP_PKTINFO). Non-blocking and close-on-exec.
+///
+/// # Errors
+/// As [`transparent_listener`].
+pub fn transparent_datagrams(port: u16) -> Result<OwnedFd, Errno> {
+    let socket = transparent(SocketType::DGRAM)?;
+    set_option(&socket, libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 1)?;
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    Ok(socket)
+}
+
+fn transparent(kind: SocketType) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::INET, kind, flags, None)?;
+    set_option(&socket, libc::SOL_IP, libc::IP_TRANSPARENT, 1)?;
+    Ok(socket)
+}
+
+/// setsockopt(2) of an option that is an int.
+///
+/// # Errors
+/// The errno of setsockopt(2).
+pub(super) fn set_option(
+    socket: &OwnedFd,
+    level: i32,
+    name: i32,
+    value: libc::c_int,
+) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one int, which lives until the call returns.
+    check(libc::c_long::from(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
     }))
     .map(drop)
 }

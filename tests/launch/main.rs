@@ -21,6 +21,7 @@ mod ending;
 mod ids;
 mod limits;
 mod mounts;
+mod network;
 mod protected;
 mod refusals;
 mod root;

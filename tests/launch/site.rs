@@ -213,7 +213,8 @@ impl Drop for Site {
 pub fn program() -> String {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     let directory = INSTALLED.get_or_init(|| {
-        let build = fs::metadata(env!("CARGO_BIN_EXE_cofferdam")).unwrap().ino();
+        let build = |name| fs::metadata(built(name)).unwrap().ino();
+        let build = format!("{}-{}", build("cofferdam"), build("examples/destinations"));
         let user = rustix::process::getuid().as_raw();
         let directory = PathBuf::from(format!("/var/tmp/cofferdam-launch-programs-{user}-{build}"));
         // Whole or not at all: another run of the same build may be doing the same.
@@ -221,6 +222,7 @@ pub fn program() -> String {
         let mut install = Command::new("install");
         install.args(["-D", "--mode", "755", "-t"]).arg(&fresh);
         install.args([built("cofferdam"), built("cofferdam-init")]);
+        install.arg(built("examples/destinations"));
         assert!(install.status().unwrap().success(), "{install:?}");
         if fs::rename(&fresh, &directory).is_err() {
             // There already, and of the same build.

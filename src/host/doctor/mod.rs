@@ -3,6 +3,7 @@
 mod identity;
 mod kernel;
 mod limits;
+mod network;
 
 use super::facts::Facts;
 use rustix::io::Errno;
@@ -90,6 +91,7 @@ pub fn findings(facts: &Facts, deep: &Deep) -> Vec<Finding> {
         kernel::tmpfs_xattr(deep),
         kernel::modules(deep),
         limits::descriptors(facts),
+        network::network(facts),
     ];
     all.sort_by_key(|finding| finding.state);
     all
@@ -409,6 +411,22 @@ mod tests {
                 .contains("systempaths=unconfined")
         );
         assert!(!can_start(&all));
+    }
+
+    #[test]
+    fn without_nft_or_tproxy_there_is_no_network() {
+        let (control, state, fix) = one(|facts, _| facts.network.nft = None);
+        assert_eq!((control, state), ("network", State::Degraded));
+        assert_eq!(
+            fix,
+            "sudo apt install nftables, or what your distribution calls it"
+        );
+        let (control, state, _) = one(|facts, _| facts.network.tproxy = Tproxy::Missing);
+        assert_eq!((control, state), ("network", State::Degraded));
+        assert_eq!(
+            trouble(|facts, _| facts.network.tproxy = Tproxy::Unknown),
+            []
+        );
     }
 
     #[test]

@@ -1,71 +1,34 @@
 //! [exposed] Which address is dialled, and dialling it: what the kernel's routing table says decides last.
 
 use crate::net::record::Obstacle;
-use crate::net::route::{self, Route};
+use crate::sys::netlink::{Kind, Netlink, Route};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, sendto,
-    socket_with, sockopt,
-};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-/// A netlink socket that is asked about routes.
-pub(super) struct Routes {
-    socket: OwnedFd,
-    sequence: u32,
-}
-
-impl Routes {
-    pub(super) fn open() -> Result<Self, Errno> {
-        let socket = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-        })
-    }
-
-    /// Where this host would send a packet. The kernel answers before sendto(2) returns.
-    ///
-    /// # Errors
-    /// The errno of sendto(2) or recv(2); EPROTO when no answer was there.
-    pub(super) fn ask(&mut self, address: Ipv4Addr) -> Result<Route, Errno> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let question = route::question(self.sequence, address);
-        let kernel = SocketAddrNetlink::new(0, 0);
-        sendto(&self.socket, &question, SendFlags::empty(), &kernel)?;
-        let mut buffer = [0; 8192];
-        loop {
-            match recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((_, length)) => {
-                    let message = buffer.get(..length).unwrap_or_default();
-                    if let Some(route) = route::answer(self.sequence, message) {
-                        return Ok(route);
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(Errno::PROTO),
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-
-    /// Whether an address may be dialled: `by_network` says that a grant names
-    /// the network it lies in, which makes neighbours reachable and nothing else.
-    pub(super) fn check(&mut self, address: Ipv4Addr, by_network: bool) -> Result<(), Obstacle> {
-        match self.ask(address) {
-            Ok(Route::Gateway | Route::Default) => Ok(()),
-            Ok(Route::Link) if by_network => Ok(()),
-            Ok(Route::Link) => Err(Obstacle::Neighbour),
-            Ok(Route::Local) => Err(Obstacle::ThisHost),
-            Ok(Route::Many | Route::Nowhere) | Err(_) => Err(Obstacle::NoRoute),
-        }
+/// Whether this host's routing table lets an address be dialled.
+///
+/// `by_network` says that a grant names the network it lies in, which makes
+/// neighbours reachable and nothing else. Any error is no route: blackhole,
+/// prohibit and unreachable routes answer with an errno.
+///
+/// # Errors
+/// What is in the way.
+pub(super) fn check(routes: &Netlink, address: Ipv4Addr, by_network: bool) -> Result<(), Obstacle> {
+    let Ok(route) = routes.route(IpAddr::V4(address)) else {
+        return Err(Obstacle::NoRoute);
+    };
+    let Route {
+        kind,
+        gateway,
+        prefix,
+    } = route;
+    match kind {
+        Kind::Unicast if by_network || gateway.is_some() || prefix == 0 => Ok(()),
+        Kind::Unicast => Err(Obstacle::Neighbour),
+        Kind::Local => Err(Obstacle::ThisHost),
+        Kind::Other(_) => Err(Obstacle::NoRoute),
     }
 }
 
@@ -89,15 +52,11 @@ mod tests {
 
     #[test]
     fn the_hosts_own_addresses_are_local() {
-        let mut routes = Routes::open().unwrap();
-        assert_eq!(routes.ask(Ipv4Addr::LOCALHOST), Ok(Route::Local));
-        assert_eq!(routes.ask(Ipv4Addr::new(127, 9, 9, 9)), Ok(Route::Local));
-        assert_eq!(
-            routes.check(Ipv4Addr::LOCALHOST, true),
-            Err(Obstacle::ThisHost)
-        );
-        let multicast = Ipv4Addr::new(224, 0, 0, 1);
-        assert!(routes.check(multicast, true).is_err());
-        assert!(routes.check(Ipv4Addr::BROADCAST, true).is_err());
+        let routes = Netlink::open().unwrap();
+        for own in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 9, 9, 9)] {
+            assert_eq!(check(&routes, own, true), Err(Obstacle::ThisHost));
+        }
+        assert!(check(&routes, Ipv4Addr::new(224, 0, 0, 1), true).is_err());
+        assert!(check(&routes, Ipv4Addr::BROADCAST, true).is_err());
     }
 }

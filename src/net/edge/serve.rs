@@ -1,7 +1,7 @@
 //! [exposed] The loop: one epoll(7) over listeners, connections, lookups and the supervisor.
 
 use super::connection::{Connection, Relayed, Side, Stage, reset};
-use super::dial::{self, Routes};
+use super::dial;
 use super::flow::{End, Pipes};
 use super::gate::Gate;
 use super::names::Clients;
@@ -10,6 +10,7 @@ use super::resolve::{Known, Resolver};
 use crate::net::decide::{Decider, Dial, To, Verdict};
 use crate::net::grant::{Proto, Rules};
 use crate::net::record::{Asked, Obstacle, Reason, Record};
+use crate::sys::netlink::Netlink;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -56,7 +57,7 @@ pub(super) struct Server {
     connections: Vec<Option<Box<Connection>>>,
     vacant: Vec<usize>,
     pipes: Pipes,
-    routes: Routes,
+    routes: Netlink,
     resolver: Resolver,
     deadlines: BTreeSet<(Instant, usize)>,
     again: VecDeque<usize>,
@@ -103,7 +104,7 @@ impl Server {
             connections: Vec::new(),
             vacant: Vec::new(),
             pipes: Pipes::default(),
-            routes: Routes::open()?,
+            routes: Netlink::open()?,
             resolver: Resolver::new(resolvers),
             deadlines: BTreeSet::new(),
             again: VecDeque::new(),
@@ -379,7 +380,7 @@ impl Server {
         let decided = self.decider.dialled(address, to.port());
         decided.map_err(Reason::Decided)?;
         let by_network = self.decider.has_network(address, to.port());
-        let routed = self.routes.check(*to.ip(), by_network);
+        let routed = dial::check(&self.routes, *to.ip(), by_network);
         let begun = routed.and_then(|()| {
             dial::begin(to).map_err(|errno| match errno {
                 Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Obstacle::Descriptors,

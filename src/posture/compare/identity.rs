@@ -36,6 +36,25 @@ impl Sandbox<'_> {
         }
     }
 
+    /// The gateway stays in N0 when the job has a network: neither the host's
+    /// namespace nor N1.
+    pub(super) fn own_network(&self, gateway: &Process, report: &mut Report<'_>) {
+        let network = |process| {
+            namespaces_of(process)
+                .get(&Kind::Net)
+                .map(|found| found.inode)
+        };
+        let found = network(gateway);
+        let others = [
+            network(self.init),
+            self.observation.host.get(&Kind::Net).copied(),
+        ];
+        if found.is_none() || others.contains(&found) {
+            let actual = found.map_or("not read".to_owned(), |inode| inode.to_string());
+            report.add("net namespace", "N0, of its own", actual);
+        }
+    }
+
     /// Mounts belong to U2, so that they are locked copies; all else to U0, out of reach of the job.
     fn owner(&self, kind: Kind, found: &Namespace, outer: Option<u64>, report: &mut Report<'_>) {
         let (owner, name) = match kind {
@@ -185,6 +204,28 @@ mod tests {
             let found = differences(&plan(), &observation);
             assert_eq!(found.len(), 1, "{kind:?}: {found:?}");
             assert!(found[0].what.starts_with("owner of"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn with_a_network_the_gateway_is_in_a_namespace_of_its_own() {
+        let mut plan = plan();
+        plan.steps.push(crate::sandbox::plan::Step {
+            op: crate::sandbox::plan::Op::Network {
+                nft: "/usr/sbin/nft".to_owned(),
+                ruleset: String::new(),
+            },
+            why: crate::source::origin::Origin::Always,
+        });
+        let mut observation = observation();
+        let host = observation.host[&Kind::Net];
+        let n1 = job(&mut observation).namespaces[&Kind::Net].inode;
+        for (inode, differs) in [(host, true), (n1, true), (777, false)] {
+            let kinds = &mut observation.processes[0].threads[0].namespaces;
+            kinds.get_mut(&Kind::Net).unwrap().inode = inode;
+            let found = differences(&plan, &observation);
+            assert_eq!(!found.is_empty(), differs, "{found:?}");
+            assert!(found.iter().all(|found| found.what == "net namespace"));
         }
     }
 

@@ -126,6 +126,9 @@ impl Sandbox<'_> {
             report.equal("gid map", &plan.outer_gids, &process.gid_map, |map| {
                 map_words(map)
             });
+            if plan.behind_gateway {
+                self.own_network(process, report);
+            }
             return ours::gateway(process, report);
         }
         if process.role == Role::Joined {

@@ -13,7 +13,7 @@ use crate::cgroup::Group;
 use crate::confine::seccomp::{self, check, compile, preset};
 use crate::linux::syscall::Arch;
 use crate::sandbox::message::{JOB, Order, Report, SHORT, Size};
-use crate::sandbox::plan::{Op, Plan};
+use crate::sandbox::plan::{Op, Plan, Step};
 use crate::sys::process::Child;
 use crate::sys::socket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -70,18 +70,32 @@ pub struct Running {
     pub listener: Option<OwnedFd>,
     /// Master of the job's terminal.
     pub terminal: Option<OwnedFd>,
+    /// Where the job's connections and queries arrive, if it has a network.
+    pub network: Option<Listeners>,
+}
+
+/// Sockets in N0 that are given everything the job sends, whatever its address.
+/// All are non-blocking. What they tell of the far end is the job's own words.
+#[derive(Debug)]
+pub struct Listeners {
+    /// TCP to every port but 53; getsockname(2) of a connection is its destination.
+    pub tcp: OwnedFd,
+    /// DNS over UDP; IP_ORIGDSTADDR of a datagram is its destination.
+    pub dns_udp: OwnedFd,
+    /// DNS over TCP.
+    pub dns_tcp: OwnedFd,
 }
 
 /// Starts a sandbox. When this fails, nothing of it is left running.
 ///
-/// `meanwhile` runs while the stage builds the root, and the job's filter is sent
-/// only after it: no job runs when it failed.
+/// `meanwhile` runs while the stage builds the root, with the listeners if there
+/// is a network; the job's filter is sent only after it: no job runs when it failed.
 ///
 /// # Errors
 /// The step that failed and why; see [`LaunchError`]. What `meanwhile` said.
 pub fn launch<E: From<LaunchError>>(
     launch: Launch<'_>,
-    meanwhile: impl FnOnce() -> Result<(), E>,
+    meanwhile: impl FnOnce(Option<&Listeners>) -> Result<(), E>,
 ) -> Result<Running, E> {
     let plan = launch.plan;
     let text = serde_json::to_vec(&plan.without_rules())
@@ -108,17 +122,23 @@ pub fn launch<E: From<LaunchError>>(
     };
     let followed = starting
         .prepare(plan, launch.keeper, launch.cgroup, launch.size, sockets)
-        .map_err(E::from)
-        .and_then(|()| meanwhile())
-        .and_then(|()| starting.finish(plan, sockets).map_err(E::from));
+        .map_err(|error| E::from(cause(plan, error, sockets)))
+        .and_then(|network| meanwhile(network.as_ref()).map(|()| network))
+        .and_then(|network| {
+            let finished = starting.finish(plan, sockets);
+            let (init, terminal, listener) =
+                finished.map_err(|error| E::from(cause(plan, error, sockets)))?;
+            Ok((init, terminal, listener, network))
+        });
     match followed {
-        Ok((init, terminal, listener)) => Ok(Running {
+        Ok((init, terminal, listener, network)) => Ok(Running {
             gateway: starting.gateway,
             init,
             gateway_socket,
             init_socket,
             listener,
             terminal,
+            network,
         }),
         Err(error) => {
             drop((gateway_socket, init_socket));
@@ -162,7 +182,7 @@ struct Sockets<'a> {
 }
 
 impl Starting {
-    /// Until the stage has ids and builds the root.
+    /// Until the stage has ids and builds the root, and the network is there.
     fn prepare(
         &mut self,
         plan: &Plan,
@@ -170,7 +190,7 @@ impl Starting {
         cgroup: Option<&Group>,
         size: Option<Size>,
         sockets: Sockets<'_>,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<Option<Listeners>, LaunchError> {
         let writer = keeper.start_mapping(plan, self.gateway.pid)?;
         let init = stage_process(plan, sockets)?;
         let pid = init.pid;
@@ -179,7 +199,10 @@ impl Starting {
             keeper.enter(group, pid)?;
         }
         writer.finish()?;
-        tell(sockets.init, &Order::Go { size })
+        tell(sockets.init, &Order::Go { size })?;
+        let network = |step: &Step| matches!(step.op, Op::Network { .. });
+        let network = plan.steps.iter().any(network);
+        network.then(|| listeners(plan, sockets)).transpose()
     }
 
     /// Until the job has been executed.
@@ -253,6 +276,22 @@ fn hear(socket: &OwnedFd, deadline: Instant) -> Result<(Report, Vec<OwnedFd>), L
     }
 }
 
+/// The step that failed, where one of both processes has said so: then the
+/// other, a helper or a message failed only because of that.
+fn cause(plan: &Plan, error: LaunchError, sockets: Sockets<'_>) -> LaunchError {
+    if matches!(error, LaunchError::Step { .. }) {
+        return error;
+    }
+    for socket in [sockets.gateway, sockets.init] {
+        while let Ok((report, _)) = hear(socket, Instant::now()) {
+            if let Report::Failed(failure) = report {
+                return LaunchError::step(plan, failure);
+            }
+        }
+    }
+    error
+}
+
 fn wait_readable(sockets: &[&OwnedFd], deadline: Instant) -> Result<Vec<bool>, LaunchError> {
     loop {
         let mut watched: Vec<PollFd<'_>> = sockets
@@ -303,6 +342,23 @@ fn stage_process(plan: &Plan, sockets: Sockets<'_>) -> Result<Child, LaunchError
         }
         Report::Failed(failure) => Err(LaunchError::step(plan, failure)),
         other => Err(LaunchError::Protocol(format!("{other:?} before the stage"))),
+    }
+}
+
+/// Waits for the first process to have made the network.
+fn listeners(plan: &Plan, sockets: Sockets<'_>) -> Result<Listeners, LaunchError> {
+    let deadline = Instant::now() + DEADLINE;
+    let (report, descriptors) = hear(sockets.gateway, deadline)?;
+    match (report, <[OwnedFd; 3]>::try_from(descriptors)) {
+        (Report::Listeners, Ok([tcp, dns_udp, dns_tcp])) => Ok(Listeners {
+            tcp,
+            dns_udp,
+            dns_tcp,
+        }),
+        (Report::Failed(failure), _) => Err(LaunchError::step(plan, failure)),
+        (other, _) => Err(LaunchError::Protocol(format!(
+            "{other:?} instead of three listeners"
+        ))),
     }
 }
 

@@ -214,6 +214,10 @@ pub enum Op {
     Groups,
     /// Pins the job to `cpus` of the CPUs there are, from the `first` on.
     Affinity { first: u32, cpus: u32 },
+    /// N0 behind N1, which is what the job then gets: `nft` loads these rules
+    /// into N0, where listeners wait for all that the job sends. Comes before
+    /// the loopback, and needs two network namespaces of U0.
+    Network { nft: String, ruleset: String },
     /// Brings up the loopback of N1.
     Loopback,
     /// uts hostname.
@@ -314,7 +318,7 @@ pub enum Namespace {
     Mount,
     /// pid_namespaces(7)
     Pid,
-    /// network_namespaces(7): N1
+    /// network_namespaces(7): N1; with a network N0, and N1 behind it
     Network,
     /// ipc_namespaces(7)
     Ipc,

@@ -1,9 +1,10 @@
 //! [pure] The network of a sandbox: none, or what the policy names.
 
+use super::Op;
 use super::order::Draft;
 use crate::host::facts::Tproxy;
 use crate::net::grant::{Limits, Proto, Rules, Target, WithoutName};
-use crate::net::suffix;
+use crate::net::{rules, suffix};
 use crate::policy::NetworkMode;
 use crate::policy::egress::{ports_text, redundant};
 use crate::policy::words::Word;
@@ -34,6 +35,16 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
         &mode.origin,
     );
     rules
+}
+
+/// N0 and N1, for whoever has a network. What is missing was refused by [`plan`].
+pub(super) fn step(draft: &mut Draft<'_>) {
+    let mode = &draft.policy.network;
+    if let (NetworkMode::Allowlist, Some(nft)) = (mode.value, &draft.facts.network.nft) {
+        let (nft, why) = (nft.clone(), mode.origin.clone());
+        let ruleset = rules::ruleset();
+        draft.step(Op::Network { nft, ruleset }, why);
+    }
 }
 
 fn count(grants: usize) -> String {

@@ -134,6 +134,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
     let network = network::plan(&mut draft);
     namespaces(&mut draft, &maps);
     limits::plan(&mut draft);
+    network::step(&mut draft);
     draft.always(Op::Loopback);
     hostname(&mut draft);
     root::plan(&mut draft, &maps);

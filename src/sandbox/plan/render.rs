@@ -33,6 +33,10 @@ impl Op {
             ),
             Self::Groups => "drop supplementary groups".to_owned(),
             Self::Affinity { first, cpus } => format!("pin to {cpus} CPUs from {first} on"),
+            Self::Network { nft, ruleset } => format!(
+                "network: namespace N1 behind N0, whose {} lines of rules {nft} loads",
+                ruleset.lines().count()
+            ),
             Self::Loopback => "bring up loopback".to_owned(),
             Self::Hostname { name } => format!("hostname {name}"),
             Self::Root {

@@ -2,7 +2,7 @@
 
 use super::mounts::{self, attach, attach_scratch, clone_tree, magic, own, restrict};
 use super::paths::Below;
-use super::{Context, Failed, lock, say};
+use super::{Context, Failed, lock, network, say};
 use crate::sandbox::fds;
 use crate::sandbox::message::{JOB, Order, Report, SHORT, Size};
 use crate::sandbox::plan::{Attributes, Op, Plan, Rlimit, Root, Upper};
@@ -127,8 +127,9 @@ fn wait_for_go(supervisor: &OwnedFd) -> Result<Option<Size>, Failed> {
 
 /// While newuidmap and newgidmap run. Copies of sources are not made here: each
 /// detached tree counts as a mount namespace, of which U0 may have few.
-fn ahead(op: &Op) -> Result<(), Failed> {
+fn ahead(op: &Op, outer: &OwnedFd) -> Result<(), Failed> {
     match op {
+        Op::Network { .. } => network::enter(outer),
         Op::Loopback => loopback_up(),
         Op::Hostname { name } => {
             rustix::system::sethostname(name.as_bytes()).during("sethostname", name)
@@ -141,7 +142,7 @@ impl Build<'_> {
     /// What needs no mapped ids, then the wait for them, then the rest in order.
     fn all(&mut self) -> Result<(), Failed> {
         for (index, step) in self.plan.steps.iter().enumerate() {
-            ahead(&step.op).map_err(|failed| failed.at(index))?;
+            ahead(&step.op, &self.outer).map_err(|failed| failed.at(index))?;
         }
         self.size = wait_for_go(&self.supervisor)?;
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -153,7 +154,7 @@ impl Build<'_> {
     fn step(&mut self, op: &Op) -> Result<(), Failed> {
         match op {
             // Done ahead.
-            Op::Loopback | Op::Hostname { .. } => Ok(()),
+            Op::Network { .. } | Op::Loopback | Op::Hostname { .. } => Ok(()),
             // Done by the launcher or by the first process.
             Op::OuterUser { .. }
             | Op::NamespaceLimits { .. }

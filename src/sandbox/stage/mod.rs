@@ -8,6 +8,7 @@
 mod build;
 mod lock;
 mod mounts;
+mod network;
 mod outer;
 mod paths;
 

@@ -32,7 +32,8 @@ impl Loop<'_> {
                 self.answer(id, &Answer::NotStarted { what, errno }, None);
                 self.forget(id);
             }
-            Ok(Report::Stage { .. } | Report::Failed(_) | Report::Listener) | Err(_) => {
+            Ok(Report::Stage { .. } | Report::Failed(_) | Report::Listener | Report::Listeners)
+            | Err(_) => {
                 self.kill();
             }
         }
@@ -144,7 +145,7 @@ impl Loop<'_> {
     }
 }
 
-fn readable(fd: &OwnedFd) -> bool {
+pub(super) fn readable(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     let now = Timespec {
         tv_sec: 0,
