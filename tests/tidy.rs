@@ -252,7 +252,8 @@ fn may_import(from: &str, module: &str, side: &str) -> bool {
         "sys" => side == "sys",
         _ if inside(from) => {
             let known = |room: &str| {
-                module == room || (room != "sandbox" && module.starts_with(&format!("{room}::")))
+                let whole = !matches!(room, "sandbox" | "net");
+                module == room || (whole && module.starts_with(&format!("{room}::")))
             };
             inside(side)
                 || side == "sys"

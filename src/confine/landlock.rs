@@ -116,7 +116,7 @@ pub struct LandlockPlan {
     pub degraded: bool,
     /// File rights that need a rule; 0 means that files are not confined by Landlock.
     pub handled_fs: u64,
-    /// Ports that need a rule: always 0.
+    /// Ports that need a rule: 0 for a job.
     pub handled_net: u64,
     /// Scopes.
     pub scoped: u64,
@@ -164,6 +164,19 @@ pub fn ruleset(abi: u32, minimum: u32, paths: &[PathRule]) -> LandlockPlan {
         scoped,
         rules,
     }
+}
+
+/// The ruleset that allows nothing: no file by path, no TCP port of its own
+/// (LANDLOCK_ACCESS_NET_BIND_TCP, ABI 4), for a process that works on descriptors.
+///
+/// ABI 1 is of use here: who opens nothing also renames nothing.
+pub fn nothing(abi: u32) -> LandlockPlan {
+    const BIND_TCP: u64 = 1;
+    let mut plan = ruleset(abi, 1, &[]);
+    plan.handled_fs = rights(plan.abi);
+    plan.handled_net = if plan.abi < 4 { 0 } else { BIND_TCP };
+    plan.degraded = plan.abi == 0;
+    plan
 }
 
 impl PathRule {
@@ -248,6 +261,17 @@ mod tests {
             assert_eq!(plan.rules[1].bits & (MAKE_CHAR | MAKE_BLOCK), 0);
             assert_eq!(plan.rules[2].bits & READ_DIR, 0);
         }
+    }
+
+    #[test]
+    fn nothing_is_everything_handled_and_nothing_allowed() {
+        for abi in 0..=NEWEST_ABI {
+            let plan = nothing(abi);
+            assert_eq!(plan.handled_fs, rights(abi));
+            assert_eq!(plan.handled_net, u64::from(abi >= 4));
+            assert!(plan.rules.is_empty());
+        }
+        assert_eq!(nothing(1).handled_fs, 0x1fff);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod text;
 pub mod time;
 
 use crate::linux::syscall::Syscall;
+use crate::net::record::Reason;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a command line that an event keeps.
@@ -58,6 +59,43 @@ pub enum Kind {
     },
     /// Our own code refused a system call.
     Refused(Refusal),
+    /// A connection of the job was made.
+    NetworkAllowed {
+        /// Its number, for [`Kind::NetworkEnded`].
+        connection: u32,
+        /// The name it is for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The address that was dialled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// The port.
+        port: u16,
+        /// The destination of the policy that allows it.
+        rule: String,
+    },
+    /// That connection ended.
+    NetworkEnded {
+        /// Its number.
+        connection: u32,
+        /// Bytes that the job sent.
+        sent: u64,
+        /// Bytes that it received.
+        received: u64,
+    },
+    /// A connection or a name was refused to the job.
+    NetworkRefused {
+        /// The name, where it was known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The address, unless only a name was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// The port; 53 where only a name was asked for.
+        port: u16,
+        /// Why.
+        reason: Reason,
+    },
     /// One more command was asked for.
     Exec {
         /// Its number, never 0.
@@ -244,6 +282,9 @@ impl Kind {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Refused(_)
+            | Self::NetworkAllowed { .. }
+            | Self::NetworkEnded { .. }
+            | Self::NetworkRefused { .. }
             | Self::OutOfMemory { .. }
             | Self::ProcessLimit { .. }
             | Self::LogTruncated { .. } => Cause::Job,

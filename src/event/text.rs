@@ -57,6 +57,32 @@ impl Kind {
                 one_line(actual)
             ),
             Self::Refused(refusal) => refused(refusal),
+            Self::NetworkAllowed {
+                connection,
+                name,
+                address,
+                port,
+                rule,
+            } => format!(
+                "connection {connection} to {} by {}",
+                destination(name.as_deref(), address.as_deref(), *port),
+                one_line(rule)
+            ),
+            Self::NetworkEnded {
+                connection,
+                sent,
+                received,
+            } => format!("connection {connection} ended: {sent} bytes sent, {received} received"),
+            Self::NetworkRefused {
+                name,
+                address,
+                port,
+                reason,
+            } => format!(
+                "refused {}: {}",
+                destination(name.as_deref(), address.as_deref(), *port),
+                reason.text()
+            ),
             Self::Exec {
                 id,
                 argv,
@@ -89,6 +115,17 @@ impl Kind {
             Self::Ended => "ended".to_owned(),
         }
     }
+}
+
+/// `NAME (ADDRESS) port PORT`, as far as each is known.
+fn destination(name: Option<&str>, address: Option<&str>, port: u16) -> String {
+    let text = match (name, address) {
+        (Some(name), Some(address)) => format!("{name} ({address}) port {port}"),
+        (Some(name), None) => format!("the name {name}"),
+        (None, Some(address)) => format!("{address} port {port}"),
+        (None, None) => format!("port {port}"),
+    };
+    one_line(&text)
 }
 
 fn refused(refusal: &Refusal) -> String {

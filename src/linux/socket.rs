@@ -44,6 +44,12 @@ pub const SOL_IPV6: u64 = 41;
 /// Level of netlink options.
 pub const SOL_NETLINK: u64 = 270;
 
+/// The error of a connect that was begun.
+pub const SO_ERROR: u64 = 4;
+/// What close does with data that are not sent yet.
+pub const SO_LINGER: u64 = 13;
+/// Sends small writes at once.
+pub const TCP_NODELAY: u64 = 1;
 /// Attaches a classic BPF program.
 pub const SO_ATTACH_FILTER: u64 = 26;
 /// Attaches an eBPF program.
@@ -101,6 +107,9 @@ mod tests {
         same(SO_ATTACH_FILTER, libc::SO_ATTACH_FILTER);
         same(SO_ATTACH_REUSEPORT_CBPF, libc::SO_ATTACH_REUSEPORT_CBPF);
         same(SO_ZEROCOPY, libc::SO_ZEROCOPY);
+        same(SO_ERROR, libc::SO_ERROR);
+        same(SO_LINGER, libc::SO_LINGER);
+        same(TCP_NODELAY, libc::TCP_NODELAY);
         same(TCP_ULP, libc::TCP_ULP);
         same(TCP_REPAIR, libc::TCP_REPAIR);
         same(TCP_MD5SIG, libc::TCP_MD5SIG);

@@ -291,6 +291,13 @@ impl Decider {
         }
     }
 
+    /// Whether a network that is granted with this port has the address: then it may be a
+    /// neighbour of this host, which no name may lead to.
+    pub fn has_network(&self, address: IpAddr, port: u16) -> bool {
+        let grants = self.for_address(unmapped(address));
+        self.with_port(grants, port).is_ok()
+    }
+
     /// Grants of the name, those that have it by itself first.
     fn for_name<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = usize> + 'a {
         let itself = self.granted(move |to| matches!(to, Target::Host(host) if host == name));
@@ -338,7 +345,7 @@ fn has_port(grant: &Grant, port: u16) -> bool {
 }
 
 /// How a connection to a name is read where its grant does not say.
-fn default_proto(port: u16) -> Proto {
+pub fn default_proto(port: u16) -> Proto {
     match port {
         443 => Proto::Tls,
         80 => Proto::Http,

@@ -2,10 +2,12 @@
 
 pub mod decide;
 pub mod dns;
+pub mod edge;
 pub mod grant;
 pub mod http;
 mod octets;
 pub mod pool;
+pub mod record;
 pub mod rules;
 pub mod special;
 pub mod suffix;

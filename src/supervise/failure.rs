@@ -1,6 +1,7 @@
 //! [host] Why a session failed.
 
 use crate::event::sink::SinkError;
+use crate::net::edge::EdgeError;
 use crate::sandbox::launch::LaunchError;
 use crate::supervise::state::StateError;
 use rustix::io::Errno;
@@ -15,6 +16,8 @@ pub enum SessionError {
     Events(SinkError),
     /// A sandbox that did not start.
     Launch(LaunchError),
+    /// The process that relays the job's connections.
+    Edge(EdgeError),
     /// A file or descriptor of ours: operation, cause.
     System(&'static str, Errno),
     /// A placeholder in the workspace: path, cause.
@@ -31,6 +34,7 @@ impl fmt::Display for SessionError {
             Self::State(error) => error.fmt(out),
             Self::Events(error) => error.fmt(out),
             Self::Launch(error) => error.fmt(out),
+            Self::Edge(error) => error.fmt(out),
             Self::Told(code) => write!(out, "told already, exit code {code}"),
             Self::Kept(error) => write!(
                 out,

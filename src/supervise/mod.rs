@@ -8,6 +8,7 @@ pub mod control;
 pub mod disk;
 pub mod failure;
 pub mod logs;
+pub mod network;
 pub mod outcome;
 pub mod placeholders;
 pub mod places;

@@ -27,6 +27,8 @@ pub enum Lost {
     Gateway,
     /// The event log cannot be written.
     Events,
+    /// The network edge was killed, or said what it cannot say.
+    Edge,
 }
 
 impl std::fmt::Display for Lost {
@@ -35,6 +37,7 @@ impl std::fmt::Display for Lost {
             Self::Init => "the sandbox's init",
             Self::Gateway => "the sandbox's gateway",
             Self::Events => "the event log",
+            Self::Edge => "the sandbox's network edge",
         })
     }
 }
@@ -76,6 +79,7 @@ const OUT_OF_MEMORY: u8 = 6;
 const LOST_INIT: u8 = 7;
 const LOST_GATEWAY: u8 = 8;
 const LOST_EVENTS: u8 = 9;
+const LOST_EDGE: u8 = 10;
 
 /// Last real-time signal: signal(7).
 const LAST_SIGNAL: u8 = 64;
@@ -124,6 +128,7 @@ fn kind(outcome: Outcome) -> [u8; 2] {
         Outcome::Lost(Lost::Init) => [LOST_INIT, 0],
         Outcome::Lost(Lost::Gateway) => [LOST_GATEWAY, 0],
         Outcome::Lost(Lost::Events) => [LOST_EVENTS, 0],
+        Outcome::Lost(Lost::Edge) => [LOST_EDGE, 0],
     }
 }
 
@@ -137,6 +142,7 @@ fn outcome(kind: u8, value: u8) -> Option<Outcome> {
         (LOST_INIT, 0) => Outcome::Lost(Lost::Init),
         (LOST_GATEWAY, 0) => Outcome::Lost(Lost::Gateway),
         (LOST_EVENTS, 0) => Outcome::Lost(Lost::Events),
+        (LOST_EDGE, 0) => Outcome::Lost(Lost::Edge),
         _ => return None,
     })
 }

@@ -4,7 +4,10 @@ use crate::cgroup::Group;
 use crate::event::sink::Sink;
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
-use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
+use crate::net::edge::Edge;
+use crate::sandbox::launch::{
+    self, Keeper, Launch, LaunchError, Listeners, Program, Running, privileged,
+};
 use crate::sandbox::plan::Plan;
 use crate::supervise::disk::Meter;
 use crate::supervise::failure::{SessionError, system};
@@ -14,7 +17,7 @@ use crate::supervise::places::{self, Places};
 use crate::supervise::state::{End, Held, Process, Processes, State, StateError};
 use crate::supervise::streams::{self, caller_terminal, open_null};
 use crate::supervise::watch::{FORWARDED, Watch};
-use crate::supervise::{client, placeholders, records, state, sweep, terminal, undo};
+use crate::supervise::{client, network, placeholders, records, state, sweep, terminal, undo};
 use crate::sys::{process, signal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -256,7 +259,23 @@ impl Session<'_> {
             handed: &opened.handed,
         };
         let record = &mut opened.record;
-        let running = launch::launch(launch, |_| self.recorded(record).map(drop))?;
+        let mut edge = None;
+        let running = launch::launch(launch, |listeners| {
+            self.recorded(record)?;
+            edge = self.edge(listeners)?;
+            Ok(())
+        });
+        let mut running = match running {
+            Ok(running) => running,
+            Err(error) => {
+                if let Some(edge) = edge {
+                    edge.end();
+                }
+                return Err(error);
+            }
+        };
+        // The edge's own are enough.
+        running.network = None;
         opened.handed.clear();
         if let Some(processes) = processes(&running) {
             held.home.write_processes(&processes)?;
@@ -280,6 +299,7 @@ impl Session<'_> {
         let watch = Watch {
             plan: self.plan,
             running,
+            edge,
             cgroup: opened.cgroup.as_ref(),
             meter,
             pumps: stdio.pumps,
@@ -294,6 +314,14 @@ impl Session<'_> {
         let outcome = watch.run().map_err(system("watch"));
         drop(raw);
         outcome
+    }
+
+    /// The process that relays the job's connections, where it has a network.
+    fn edge(&self, listeners: Option<&Listeners>) -> Result<Option<Edge>, SessionError> {
+        let network = self.plan.network.as_ref().zip(listeners);
+        network
+            .map(|(rules, listeners)| network::start(rules, listeners))
+            .transpose()
     }
 
     /// The directory of this sandbox's layers, where it has any.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "this is the one place where it is allowed")]
 
 pub mod caps;
+pub mod datagram;
 pub mod exec;
 pub mod feature;
 pub mod landlock;

@@ -265,3 +265,27 @@ pub fn no_set_id() -> Vec<Conditional> {
 pub fn no_new_code() -> [Conditional; 2] {
     [mmap, mprotect].map(|call| on(call).refuse("new code", [any(2, process::PROT_EXEC)]).otherwise(ALLOW, "data"))
 }
+
+/// What our network edge makes and sets: TCP and UDP sockets, their end without a
+/// reset's delay, and no delay of small writes.
+pub fn edge() -> Vec<Conditional> {
+    const OTHER: &str = "not needed by the network edge";
+    let kinds = [net::SOCK_STREAM, net::SOCK_DGRAM];
+    let option = |level, name| [is(1, INT, &[level]), is(2, INT, &[name])];
+    vec![
+        on(socket)
+            .allow("TCP and UDP", [
+                is(0, INT, &[net::AF_INET, net::AF_INET6]),
+                is(1, net::SOCK_TYPE_MASK, &kinds),
+                is(2, INT, &[0]),
+            ])
+            .otherwise(EPERM, OTHER),
+        on(setsockopt)
+            .allow("resets", option(net::SOL_SOCKET, net::SO_LINGER))
+            .allow("small writes at once", option(net::IPPROTO_TCP, net::TCP_NODELAY))
+            .otherwise(EPERM, OTHER),
+        on(getsockopt)
+            .allow("errors of connect", option(net::SOL_SOCKET, net::SO_ERROR))
+            .otherwise(EPERM, OTHER),
+    ]
+}

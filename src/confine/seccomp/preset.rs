@@ -115,6 +115,64 @@ pub fn gateway_filter(arch: Arch) -> Filter {
         exit,
         exit_group,
     ];
+    own(
+        arch,
+        LOOP,
+        "polls its socket and process descriptors, and answers",
+        "not needed by the gateway",
+        Vec::new(),
+    )
+}
+
+/// The filter of our network edge: an epoll loop over the sockets it was given
+/// and those it makes, all of them TCP or UDP. It opens no file, makes no
+/// process, no other socket and no executable memory.
+pub fn edge_filter(arch: Arch) -> Filter {
+    use Syscall::*;
+    const LOOP: &[Syscall] = &[
+        read,
+        write,
+        recvfrom,
+        sendto,
+        recvmsg,
+        sendmsg,
+        splice,
+        pipe2,
+        accept4,
+        socket,
+        connect,
+        getsockname,
+        getsockopt,
+        setsockopt,
+        shutdown,
+        close,
+        epoll_ctl,
+        epoll_wait,
+        epoll_pwait,
+        epoll_pwait2,
+        restart_syscall,
+        clock_gettime,
+        exit,
+        exit_group,
+    ];
+    own(
+        arch,
+        LOOP,
+        "relays connections and answers DNS",
+        "not needed by the network edge",
+        conditions::edge(),
+    )
+}
+
+/// A filter of one of our own static programs: its loop, and what any needs.
+fn own(
+    arch: Arch,
+    calls: &[Syscall],
+    why: &'static str,
+    beyond: &'static str,
+    cases: Vec<Conditional>,
+) -> Filter {
+    use Syscall::*;
     const RUNTIME: &[Syscall] = &[
         mmap,
         mprotect,
@@ -133,14 +191,12 @@ pub fn gateway_filter(arch: Arch) -> Filter {
         gettid,
         tgkill,
     ];
-    let mut draft = Draft::refusing("not needed by the gateway");
-    draft.allow(
-        LOOP,
-        "polls its socket and process descriptors, and answers",
-    );
+    let mut draft = Draft::refusing(beyond);
+    draft.allow(calls, why);
     draft.allow(RUNTIME, "memory, locks and signals of a static program");
     conditions::no_new_code()
         .into_iter()
+        .chain(cases)
         .for_each(|cases| draft.narrow(cases));
     draft.finish(arch)
 }

@@ -3,7 +3,7 @@
 use super::check::prove;
 use super::compile::compile;
 use super::diff::freer;
-use super::preset::{FilterContext, cold, filter, gateway_filter};
+use super::preset::{FilterContext, cold, edge_filter, filter, gateway_filter};
 use super::{Errno, Filter, Verdict};
 use crate::linux::syscall::{Arch, Syscall, Syscall::*};
 use crate::policy::{OnDenied, SyscallGrant, SyscallProfile, Syscalls};
@@ -280,7 +280,7 @@ fn k_01_only_four_families_are_open() {
 #[test]
 fn every_filter_compiles_and_is_proven_and_keeps_its_json() {
     for arch in [Arch::X86_64, Arch::Aarch64] {
-        let mut filters = vec![gateway_filter(arch)];
+        let mut filters = vec![gateway_filter(arch), edge_filter(arch)];
         for profile in [SyscallProfile::Strict, SyscallProfile::Job] {
             for on_denied in [OnDenied::Errno, OnDenied::Record, OnDenied::Kill] {
                 for bits in 0..8 {
@@ -492,4 +492,45 @@ fn the_gateway_makes_nothing() {
     assert_eq!(gateway.verdict(mmap, &args(&[0, 0, 7])), EPERM);
     assert_eq!(gateway.verdict(mmap, &args(&[0, 0, 3])), ALLOW);
     assert_eq!(gateway.verdict(ppoll, &[0; 6]), ALLOW);
+}
+
+#[test]
+fn the_edge_makes_tcp_and_udp_sockets_and_nothing_else() {
+    let edge = edge_filter(Arch::X86_64);
+    for call in [
+        openat,
+        open,
+        openat2,
+        execve,
+        clone,
+        fork,
+        vfork,
+        clone3,
+        mount,
+        setns,
+        unshare,
+        ptrace,
+        kill,
+        ioctl,
+        bind,
+        listen,
+        fcntl,
+        socketpair,
+        io_uring_setup,
+        prctl,
+    ] {
+        assert!(!edge.verdict(call, &[0; 6]).allows(), "{call}");
+    }
+    let allowed =
+        |family, kind, protocol| edge.verdict(socket, &args(&[family, kind, protocol])) == ALLOW;
+    let made: Vec<(u64, u64)> = (0..64)
+        .flat_map(|family| (0..16).map(move |kind| (family, kind)))
+        .filter(|(family, kind)| allowed(*family, *kind | 0o2_004_000, 0))
+        .collect();
+    assert_eq!(made, [(2, 1), (2, 2), (10, 1), (10, 2)]);
+    assert!(!allowed(2, 1, 132));
+    let set = |level, name| edge.verdict(setsockopt, &args(&[3, level, name])).allows();
+    assert!(set(1, 13) && set(6, 1));
+    assert!(!set(0, 19) && !set(1, 36) && !set(6, 31));
+    assert_eq!(edge.verdict(mmap, &args(&[0, 0, 7])), EPERM);
 }

@@ -145,7 +145,7 @@ impl Loop<'_> {
     }
 }
 
-fn readable(fd: &OwnedFd) -> bool {
+pub(super) fn readable(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     let now = Timespec {
         tv_sec: 0,

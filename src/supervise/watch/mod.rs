@@ -1,11 +1,13 @@
 //! [host] One sandbox from execve to its end: a single poll(2) over its sockets, pipes, processes and clients.
 
 mod clients;
+mod edge;
 mod job;
 mod limits;
 
 use crate::cgroup::Group;
 use crate::event::sink::Sink;
+use crate::net::edge::Edge;
 use crate::sandbox::launch::Running;
 use crate::sandbox::plan::Plan;
 use crate::supervise::disk::Meter;
@@ -40,6 +42,8 @@ pub struct Watch<'a> {
     pub plan: &'a Plan,
     /// The sandbox.
     pub running: Running,
+    /// The process that relays its connections, where it has a network.
+    pub edge: Option<Edge>,
     /// The job's cgroup.
     pub cgroup: Option<&'a Group>,
     /// Looks at layers on disk.
@@ -68,6 +72,7 @@ enum Token {
     Init,
     InitEnd,
     GatewayEnd,
+    Edge,
     Signals,
     Listener,
     ListenerEnd,
@@ -129,6 +134,7 @@ impl Loop<'_> {
     fn run(&mut self) -> Result<Outcome, Errno> {
         loop {
             if let Some(outcome) = self.finished() {
+                self.finish_edge();
                 self.note_lost_output();
                 self.tell_end(outcome);
                 return Ok(outcome);
@@ -167,6 +173,8 @@ impl Loop<'_> {
                 watch.running.gateway.pidfd.as_fd(),
             ));
         }
+        let edge = watch.edge.as_ref();
+        all.extend(edge.map(|edge| input(Token::Edge, edge.records.as_fd())));
         let listener = watch.running.listener.as_ref();
         all.extend(listener.map(|fd| input(Token::Listener, fd.as_fd())));
         if self.outcome.is_none() {
@@ -231,6 +239,7 @@ impl Loop<'_> {
             Token::Init => self.hear_init(),
             Token::InitEnd => self.init_ended(),
             Token::GatewayEnd => self.gateway_ended(),
+            Token::Edge => self.hear_edge(),
             Token::Signals => self.forward_signals(),
             Token::Listener => self.answer_call(),
             Token::ListenerEnd => self.watch.running.listener = None,

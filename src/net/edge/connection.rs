@@ -1,0 +1,180 @@
+//! [exposed] One connection of the job, from accept to its end.
+
+use super::flow::{Cut, End, Flow, Pipes, Turn};
+use super::gate::{Gate, Moved};
+use crate::net::decide::Decider;
+use crate::net::record::{Asked, Obstacle, Reason};
+use rustix::event::epoll::EventFlags;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+/// Which of its two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Upstream,
+}
+
+/// How far a connection has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its first bytes are awaited, to be read.
+    Reading,
+    /// Its name is being resolved.
+    Resolving,
+    /// An address is being dialled; these are left.
+    Connecting(Vec<Ipv4Addr>),
+    /// Bytes move.
+    Relaying,
+}
+
+/// A connection.
+pub(super) struct Connection {
+    /// Its number in records.
+    pub id: u32,
+    pub stage: Stage,
+    pub client: End,
+    pub upstream: Option<End>,
+    /// Where the job connected to.
+    pub original: SocketAddrV4,
+    /// What is told of it.
+    pub asked: Asked,
+    /// Index of the grant that covers it.
+    pub grant: u16,
+    pub deadline: Option<Instant>,
+    up: Flow,
+    down: Flow,
+}
+
+/// What becomes of a connection after a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Relayed {
+    /// It waits for its sockets.
+    Waits,
+    /// It could go on at once.
+    More,
+    /// It needs a pipe and there is none.
+    Starved,
+    /// Both sides have ended it.
+    Finished,
+    /// One side broke it.
+    Broken,
+    /// What the job sent does not pass.
+    Refused(Reason),
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: u32,
+        client: OwnedFd,
+        asked: Asked,
+        grant: u16,
+        gate: Option<Gate>,
+    ) -> Self {
+        let stage = match gate {
+            Some(_) => Stage::Reading,
+            None => Stage::Resolving,
+        };
+        Self {
+            id,
+            stage,
+            client: End::new(client),
+            original: asked.address,
+            upstream: None,
+            asked,
+            grant,
+            deadline: None,
+            up: Flow::through(gate),
+            down: Flow::default(),
+        }
+    }
+
+    /// Reads what the client says first; true once something of it may pass.
+    ///
+    /// # Errors
+    /// Why the connection is refused.
+    pub(super) fn read(&mut self, decider: &Decider) -> Result<bool, Reason> {
+        let Some(gate) = self.up.gate.as_mut() else {
+            return Ok(true);
+        };
+        while self.client.readable && !gate.has_ready() {
+            match gate.fill(&mut self.client, decider) {
+                Ok(moved) => {
+                    if moved? == Moved::End {
+                        return Err(Reason::Met(Obstacle::Silent));
+                    }
+                }
+                Err(_) => return Err(Reason::Met(Obstacle::Silent)),
+            }
+        }
+        Ok(gate.has_ready())
+    }
+
+    /// Takes in what epoll said of one of its sockets.
+    pub(super) fn mark(&mut self, side: Side, flags: EventFlags) {
+        let end = match side {
+            Side::Client => Some(&mut self.client),
+            Side::Upstream => self.upstream.as_mut(),
+        };
+        let Some(end) = end else { return };
+        let ends = EventFlags::HUP | EventFlags::ERR;
+        end.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP | ends);
+        end.writable |= flags.intersects(EventFlags::OUT | ends);
+        end.broken |= flags.contains(EventFlags::ERR);
+    }
+
+    /// Moves what can be moved, both ways.
+    pub(super) fn relay(&mut self, pipes: &mut Pipes, decider: &Decider) -> Relayed {
+        let Some(upstream) = self.upstream.as_mut() else {
+            return Relayed::Broken;
+        };
+        let client = &mut self.client;
+        let turns = self
+            .up
+            .turn(client, upstream, pipes, decider)
+            .and_then(|up| Ok([up, self.down.turn(upstream, client, pipes, decider)?]));
+        let turns = match turns {
+            Ok(turns) => turns,
+            Err(Cut::Refused(reason)) => return Relayed::Refused(reason),
+            Err(Cut::Broken(_)) => return Relayed::Broken,
+        };
+        if self.up.done && self.down.done {
+            return Relayed::Finished;
+        }
+        let spent = |end: &End, flow: &Flow| {
+            end.broken && (flow.done || (flow.is_empty() && !end.readable))
+        };
+        if spent(client, &self.up) || spent(upstream, &self.down) {
+            return Relayed::Broken;
+        }
+        if turns.contains(&Turn::More) {
+            Relayed::More
+        } else if turns.contains(&Turn::Starved) {
+            Relayed::Starved
+        } else {
+            Relayed::Waits
+        }
+    }
+
+    /// Bytes that the job sent, and received.
+    pub(super) fn moved(&self) -> (u64, u64) {
+        (self.up.moved, self.down.moved)
+    }
+
+    /// Ends it with a reset on both sides.
+    pub(super) fn reset(self) {
+        for end in [Some(self.client), self.upstream].into_iter().flatten() {
+            reset(&end.socket);
+        }
+    }
+}
+
+/// Makes the close that follows a reset: SO_LINGER with no time, socket(7).
+pub(super) fn reset(socket: impl AsFd) {
+    let set: Result<(), Errno> = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+    // Without it the peer gets an end, or a reset because bytes were not read.
+    crate::sys::unheard(set);
+}

@@ -1,0 +1,320 @@
+//! [exposed] Bytes from one socket to another through a pipe, which is borrowed only while they move.
+
+use super::gate::{Gate, Moved};
+use crate::net::decide::Decider;
+use crate::net::record::Reason;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+
+/// Asked for at once; a pipe holds less.
+const MOST: usize = 1 << 20;
+/// Moved for one connection before others get their turn.
+const TURN: usize = 1 << 20;
+/// Empty pipes that are kept.
+const KEPT: usize = 16;
+
+/// A socket of a connection, and what epoll said of it last.
+pub(super) struct End {
+    pub socket: OwnedFd,
+    pub readable: bool,
+    pub writable: bool,
+    /// The kernel reported an error; reading tells which, after the bytes before it.
+    pub broken: bool,
+}
+
+impl End {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            readable: false,
+            writable: false,
+            broken: false,
+        }
+    }
+}
+
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+/// Pipes that nobody uses now, all of them empty.
+#[derive(Default)]
+pub(super) struct Pipes {
+    free: Vec<Pipe>,
+}
+
+impl Pipes {
+    fn borrow(&mut self) -> Result<Pipe, Errno> {
+        if let Some(pipe) = self.free.pop() {
+            return Ok(pipe);
+        }
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        Ok(Pipe { read, write })
+    }
+
+    fn give_back(&mut self, pipe: Pipe) {
+        if self.free.len() < KEPT {
+            self.free.push(pipe);
+        }
+    }
+}
+
+/// One direction of a connection.
+#[derive(Default)]
+pub(super) struct Flow {
+    /// Reads what passes, as long as something has to be read.
+    pub gate: Option<Box<Gate>>,
+    pipe: Option<Pipe>,
+    held: usize,
+    ended: bool,
+    /// Bytes that reached the other side.
+    pub moved: u64,
+    /// The end was passed on: nothing more comes.
+    pub done: bool,
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// By a call of ours.
+    Broken(Errno),
+    /// By what was read.
+    Refused(Reason),
+}
+
+impl From<Errno> for Cut {
+    fn from(errno: Errno) -> Self {
+        Self::Broken(errno)
+    }
+}
+
+/// How a turn ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing more can move until epoll says so.
+    Waits,
+    /// The turn is over, and more could move.
+    More,
+    /// There is no pipe to be had.
+    Starved,
+}
+
+impl Flow {
+    /// One that begins at a gate.
+    pub(super) fn through(gate: Option<Gate>) -> Self {
+        Self {
+            gate: gate.map(Box::new),
+            ..Self::default()
+        }
+    }
+
+    /// Moves bytes until one side has to wait or the turn is over.
+    ///
+    /// # Errors
+    /// Why the connection cannot go on.
+    pub(super) fn turn(
+        &mut self,
+        from: &mut End,
+        to: &mut End,
+        pipes: &mut Pipes,
+        decider: &Decider,
+    ) -> Result<Turn, Cut> {
+        if let Some(turn) = self.checked(from, to, decider)? {
+            return Ok(turn);
+        }
+        let mut left = TURN;
+        let turn = loop {
+            if self.done {
+                break Turn::Waits;
+            }
+            if self.held > 0 {
+                if !self.drain(to)? {
+                    break Turn::Waits;
+                }
+            } else if self.ended {
+                pass_on_end(to)?;
+                self.done = true;
+            } else if !from.readable {
+                break Turn::Waits;
+            } else if left == 0 {
+                break Turn::More;
+            } else {
+                match self.fill(from, pipes) {
+                    Ok(count) => left = left.saturating_sub(count),
+                    Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => break Turn::Starved,
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        };
+        if self.held == 0
+            && let Some(pipe) = self.pipe.take()
+        {
+            pipes.give_back(pipe);
+        }
+        Ok(turn)
+    }
+
+    /// Moves what the gate lets pass; None when there is nothing more to read.
+    fn checked(
+        &mut self,
+        from: &mut End,
+        to: &mut End,
+        decider: &Decider,
+    ) -> Result<Option<Turn>, Cut> {
+        let mut left = TURN;
+        while let Some(gate) = self.gate.as_mut() {
+            if gate.is_spent() {
+                self.gate = None;
+            } else if gate.has_ready() {
+                match gate.drain(to)? {
+                    Moved::Bytes(count) => self.moved = self.moved.saturating_add(count as u64),
+                    _ => return Ok(Some(Turn::Waits)),
+                }
+            } else if self.ended {
+                // Half a request is none.
+                self.gate = None;
+            } else if !from.readable {
+                return Ok(Some(Turn::Waits));
+            } else if left == 0 {
+                return Ok(Some(Turn::More));
+            } else {
+                match gate.fill(from, decider)?.map_err(Cut::Refused)? {
+                    Moved::Bytes(count) => left = left.saturating_sub(count),
+                    Moved::Nothing => {}
+                    Moved::End => self.ended = true,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether nothing of it waits for the other side.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held == 0 && self.gate.as_ref().is_none_or(|gate| !gate.has_ready())
+    }
+
+    fn fill(&mut self, from: &mut End, pipes: &mut Pipes) -> Result<usize, Errno> {
+        let pipe = match self.pipe.take() {
+            Some(pipe) => pipe,
+            None => pipes.borrow()?,
+        };
+        let pipe = self.pipe.insert(pipe);
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match splice(&from.socket, None, &pipe.write, None, MOST, flags) {
+            Ok(0) => {
+                self.ended = true;
+                Ok(0)
+            }
+            Ok(count) => {
+                self.held = count;
+                Ok(count)
+            }
+            // The pipe is empty: it is the socket that has nothing.
+            Err(Errno::AGAIN) => {
+                from.readable = false;
+                Ok(0)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// False when the other side takes no more now.
+    fn drain(&mut self, to: &mut End) -> Result<bool, Errno> {
+        let Some(pipe) = self.pipe.as_ref().filter(|_| to.writable) else {
+            return Ok(false);
+        };
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match splice(&pipe.read, None, &to.socket, None, self.held, flags) {
+            Ok(0) => Err(Errno::IO),
+            Ok(count) => {
+                self.held = self.held.saturating_sub(count);
+                self.moved = self.moved.saturating_add(count as u64);
+                Ok(true)
+            }
+            Err(Errno::AGAIN) => {
+                to.writable = false;
+                Ok(false)
+            }
+            Err(Errno::INTR) => Ok(true),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// A peer that has reset meanwhile needs no end.
+fn pass_on_end(to: &End) -> Result<(), Errno> {
+    match rustix::net::shutdown(&to.socket, Shutdown::Write) {
+        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::grant::{Limits, Rules, WithoutName};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    fn decider() -> Decider {
+        Decider::new(Rules {
+            grants: Vec::new(),
+            tls_without_name: WithoutName::Refuse,
+            limits: Limits {
+                connections: 0,
+                new_per_second: 0,
+                dns_per_second: 0,
+            },
+        })
+    }
+
+    fn pair() -> (TcpStream, End) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (near, _) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut end = End::new(near.into());
+        end.writable = true;
+        (far, end)
+    }
+
+    #[test]
+    fn bytes_and_the_end_arrive_and_the_pipe_comes_back() {
+        let (mut sender, mut from) = pair();
+        let (mut receiver, mut to) = pair();
+        let (mut pipes, mut flow, decider) = (Pipes::default(), Flow::default(), decider());
+        sender.write_all(b"bytes").unwrap();
+        sender.shutdown(std::net::Shutdown::Write).unwrap();
+        while !flow.done {
+            from.readable = true;
+            flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap();
+        }
+        let mut text = String::new();
+        receiver.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), flow.moved), ("bytes", 5));
+        assert_eq!(pipes.free.len(), 1);
+        // The other direction is still open.
+        receiver.write_all(b"x").unwrap();
+    }
+
+    #[test]
+    fn who_cannot_write_keeps_the_pipe_and_stops_reading() {
+        let (mut sender, mut from) = pair();
+        let (_receiver, mut to) = pair();
+        let (mut pipes, mut flow, decider) = (Pipes::default(), Flow::default(), decider());
+        sender.write_all(b"bytes").unwrap();
+        (from.readable, to.writable) = (true, false);
+        while flow.is_empty() {
+            from.readable = true;
+            assert_eq!(
+                flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap(),
+                Turn::Waits
+            );
+        }
+        assert_eq!((flow.moved, pipes.free.len()), (0, 0));
+    }
+}

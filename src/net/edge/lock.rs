@@ -1,0 +1,179 @@
+//! [exposed] Lock-down of the edge's process, before it reads a byte of the job; then it serves.
+
+use super::Listening;
+use super::report::Reports;
+use super::serve::{Listeners, Server};
+use crate::confine::landlock::LandlockPlan;
+use crate::net::grant::Rules;
+use crate::net::record::Record;
+use crate::sys::{caps, landlock, process, seccomp, signal, socket};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::SocketAddr;
+
+/// What it is put under.
+pub(super) struct Confinement {
+    /// The proven program.
+    pub filter: Vec<u8>,
+    /// Every right handled, none allowed back.
+    pub landlock: LandlockPlan,
+}
+
+/// Steps in their order; a failure travels as an index.
+const STEPS: [&str; 11] = [
+    "prctl PR_SET_PDEATHSIG",
+    "open /dev/null",
+    "place descriptors",
+    "prctl PR_SET_DUMPABLE",
+    "block signals",
+    "setrlimit RLIMIT_NOFILE",
+    "make sockets",
+    "capset",
+    "prctl PR_SET_NO_NEW_PRIVS",
+    "landlock_restrict_self",
+    "seccomp",
+];
+
+pub(super) fn step_name(index: u32) -> &'static str {
+    let index = usize::try_from(index).unwrap_or(usize::MAX);
+    STEPS.get(index).copied().unwrap_or("an unknown step")
+}
+
+/// Signals of a terminal and of whoever stops a sandbox: they are for its supervisor.
+const BLOCKED: [i32; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGTSTP,
+];
+
+/// Descriptor numbers, all others are closed.
+const TCP: i32 = 3;
+const DNS_UDP: i32 = 4;
+const DNS_TCP: i32 = 5;
+const RECORDS: i32 = 6;
+
+/// A step that failed.
+struct Failed(u32, Errno);
+
+/// In the child: never returns.
+pub(super) fn run(
+    rules: &Rules,
+    listening: Listening<'_>,
+    resolvers: &[SocketAddr],
+    records: OwnedFd,
+    confinement: Confinement,
+) -> ! {
+    let code = match keep(listening, &records) {
+        Ok((listeners, records)) => {
+            let server = confine(rules, listeners, resolvers, records.as_fd(), &confinement);
+            match server {
+                Ok(server) => serve_until_end(server, records),
+                Err(failed) => tell(&records, &failed),
+            }
+        }
+        Err(failed) => tell(&records, &failed),
+    };
+    process::exit_now(code)
+}
+
+fn serve_until_end(mut server: Server, records: OwnedFd) -> i32 {
+    let mut reports = Reports::new(records);
+    reports.say(&Record::Ready);
+    match server.run(&mut reports) {
+        Ok(()) => 0,
+        Err(_) => 125,
+    }
+}
+
+fn tell(records: &OwnedFd, Failed(step, errno): &Failed) -> i32 {
+    let errno = errno.raw_os_error().unsigned_abs();
+    // Nobody else is left to hear it.
+    crate::sys::unheard(socket::send(
+        records,
+        &Record::Failed(*step, errno).encode(),
+        &[],
+    ));
+    125
+}
+
+fn at(step: &'static str) -> impl Fn(Errno) -> Failed {
+    let index = STEPS.iter().position(|known| *known == step);
+    move |errno| Failed(index.map_or(u32::MAX, |index| index as u32), errno)
+}
+
+/// Only the descriptors it serves: the standard streams lead nowhere, so that no
+/// message of a dying process can reach a socket.
+fn keep(listening: Listening<'_>, records: &OwnedFd) -> Result<(Listeners, OwnedFd), Failed> {
+    process::die_with_parent().map_err(at("prctl PR_SET_PDEATHSIG"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(at("open /dev/null"))?;
+    let place = || {
+        process::place(&[
+            (null.as_raw_fd(), 0),
+            (null.as_raw_fd(), 1),
+            (null.as_raw_fd(), 2),
+            (listening.tcp.as_raw_fd(), TCP),
+            (listening.dns_udp.as_raw_fd(), DNS_UDP),
+            (listening.dns_tcp.as_raw_fd(), DNS_TCP),
+            (records.as_raw_fd(), RECORDS),
+        ])?;
+        process::close_from(7)?;
+        let own = |number| process::inherited(number);
+        Ok((
+            Listeners {
+                tcp: own(TCP)?,
+                dns_udp: own(DNS_UDP)?,
+                dns_tcp: own(DNS_TCP)?,
+            },
+            own(RECORDS)?,
+        ))
+    };
+    let placed = place().map_err(at("place descriptors"));
+    // Its number is closed, or belongs to what was placed there.
+    std::mem::forget(null);
+    placed
+}
+
+fn confine(
+    rules: &Rules,
+    listeners: Listeners,
+    resolvers: &[SocketAddr],
+    records: rustix::fd::BorrowedFd<'_>,
+    confinement: &Confinement,
+) -> Result<Server, Failed> {
+    process::set_undumpable().map_err(at("prctl PR_SET_DUMPABLE"))?;
+    process::set_name(c"cofferdam-edge").map_err(at("prctl PR_SET_DUMPABLE"))?;
+    signal::block_only(&BLOCKED).map_err(at("block signals"))?;
+    raise_descriptors().map_err(at("setrlimit RLIMIT_NOFILE"))?;
+    let server =
+        Server::new(rules.clone(), listeners, resolvers, records).map_err(at("make sockets"))?;
+    caps::set(0).map_err(at("capset"))?;
+    process::set_no_new_privileges().map_err(at("prctl PR_SET_NO_NEW_PRIVS"))?;
+    if confinement.landlock.abi > 0 {
+        let rules = &confinement.landlock;
+        landlock::create(rules.handled_fs, rules.handled_net, rules.scoped)
+            .and_then(|ruleset| landlock::restrict(ruleset.as_fd()))
+            .map_err(at("landlock_restrict_self"))?;
+    }
+    seccomp::load(&confinement.filter, None).map_err(at("seccomp"))?;
+    Ok(server)
+}
+
+/// As many as we may have: a connection takes two, and four more while bytes move.
+fn raise_descriptors() -> Result<(), Errno> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )
+}

@@ -1,0 +1,374 @@
+//! [exposed] Names to addresses by the host's resolvers: UDP with retries, TCP where an answer is cut.
+
+use crate::net::dns::{self, Resolved as Said, Unusable};
+use crate::net::grant::Name;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
+    sockopt,
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Lookups at once; more fail.
+const LOOKUPS: usize = 128;
+/// Answers that are remembered.
+const KNOWN: usize = 1024;
+/// Longest that an answer is remembered, whatever its time to live.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long one resolver has for one answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often each resolver is asked.
+const ROUNDS: usize = 2;
+
+/// Who waits for an answer: a connection by place and number.
+pub(super) type Waiting = (usize, u32);
+
+/// What is known of a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Its addresses.
+    Addresses(Vec<Ipv4Addr>),
+    /// It has none, or no resolver says.
+    Nothing,
+    /// An answer will come.
+    Later,
+}
+
+/// An answer that came, and who waited for it.
+pub(super) struct Resolved {
+    pub addresses: Vec<Ipv4Addr>,
+    pub waiting: Vec<Waiting>,
+}
+
+struct Lookup {
+    name: Name,
+    id: u16,
+    socket: OwnedFd,
+    stream: Option<Stream>,
+    attempt: usize,
+    until: Instant,
+    waiting: Vec<Waiting>,
+}
+
+/// The same question over TCP.
+#[derive(Default)]
+struct Stream {
+    asked: bool,
+    got: Vec<u8>,
+}
+
+pub(super) struct Resolver {
+    servers: Vec<SocketAddr>,
+    lookups: Vec<Option<Lookup>>,
+    known: HashMap<Name, (Vec<Ipv4Addr>, Instant)>,
+}
+
+/// What a ready or late lookup does next.
+enum Next {
+    Wait,
+    Done(Vec<Ipv4Addr>, u32),
+    Tcp,
+    Retry,
+}
+
+impl Resolver {
+    pub(super) fn new(servers: &[SocketAddr]) -> Self {
+        Self {
+            servers: servers.to_vec(),
+            lookups: Vec::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// The addresses of a name, or `who` is told when they are known.
+    pub(super) fn ask(
+        &mut self,
+        name: &Name,
+        who: Waiting,
+        epoll: BorrowedFd<'_>,
+        token: impl Fn(usize) -> u64,
+    ) -> Known {
+        let now = Instant::now();
+        if let Some((addresses, until)) = self.known.get(name)
+            && *until > now
+        {
+            return Known::Addresses(addresses.clone());
+        }
+        let running = self.lookups.iter_mut().flatten();
+        if let Some(lookup) = running.into_iter().find(|lookup| lookup.name == *name) {
+            lookup.waiting.push(who);
+            return Known::Later;
+        }
+        let Some(place) = self.vacant() else {
+            return Known::Nothing;
+        };
+        match self.open(name, now, epoll, token(place)) {
+            Ok(mut lookup) => {
+                lookup.waiting.push(who);
+                if let Some(slot) = self.lookups.get_mut(place) {
+                    *slot = Some(lookup);
+                }
+                Known::Later
+            }
+            Err(_) => Known::Nothing,
+        }
+    }
+
+    fn vacant(&mut self) -> Option<usize> {
+        let place = self.lookups.iter().position(Option::is_none);
+        place.or_else(|| {
+            (self.lookups.len() < LOOKUPS).then(|| {
+                self.lookups.push(None);
+                self.lookups.len() - 1
+            })
+        })
+    }
+
+    /// The first resolver that a socket can be connected to.
+    fn open(
+        &self,
+        name: &Name,
+        now: Instant,
+        epoll: BorrowedFd<'_>,
+        token: u64,
+    ) -> Result<Lookup, Errno> {
+        let mut id = [0; 2];
+        getrandom(&mut id, GetRandomFlags::empty())?;
+        let id = u16::from_ne_bytes(id);
+        let question = dns::query(id, name);
+        let mut lookup = None;
+        for (attempt, server) in self.attempts() {
+            if let Ok(socket) = ask_by_udp(*server, &question, epoll, token) {
+                lookup = Some((attempt, socket));
+                break;
+            }
+        }
+        let (attempt, socket) = lookup.ok_or(Errno::NETUNREACH)?;
+        Ok(Lookup {
+            name: name.clone(),
+            id,
+            socket,
+            stream: None,
+            attempt,
+            until: now + PATIENCE,
+            waiting: Vec::new(),
+        })
+    }
+
+    fn attempts(&self) -> impl Iterator<Item = (usize, &SocketAddr)> {
+        let each = self.servers.iter().cycle();
+        each.take(self.servers.len() * ROUNDS).enumerate()
+    }
+
+    /// When the next lookup is late.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.lookups
+            .iter()
+            .flatten()
+            .map(|lookup| lookup.until)
+            .min()
+    }
+
+    /// Places of the lookups that are late.
+    pub(super) fn late(&self, now: Instant) -> Vec<usize> {
+        let late =
+            |lookup: &Option<Lookup>| lookup.as_ref().is_some_and(|lookup| lookup.until <= now);
+        let places = self.lookups.iter().enumerate();
+        places
+            .filter(|(_, lookup)| late(lookup))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    /// A lookup's socket is ready, or it is late; gives the answer when there is one.
+    pub(super) fn step(
+        &mut self,
+        place: usize,
+        late: bool,
+        epoll: BorrowedFd<'_>,
+        token: u64,
+    ) -> Option<Resolved> {
+        let lookup = self.lookups.get_mut(place)?.as_mut()?;
+        let mut next = if late { Next::Retry } else { lookup.read() };
+        if matches!(next, Next::Tcp) {
+            next = self.by_tcp(place, epoll, token);
+        }
+        if matches!(next, Next::Retry) {
+            next = self.retry(place, epoll, token);
+        }
+        match next {
+            Next::Done(addresses, ttl) => self.done(place, addresses, ttl),
+            _ => None,
+        }
+    }
+
+    fn by_tcp(&mut self, place: usize, epoll: BorrowedFd<'_>, token: u64) -> Next {
+        let count = self.servers.len().max(1);
+        let Some(Some(lookup)) = self.lookups.get_mut(place) else {
+            return Next::Wait;
+        };
+        let Some(server) = self.servers.get(lookup.attempt % count) else {
+            return Next::Retry;
+        };
+        match open(*server, SocketType::STREAM, epoll, token) {
+            Ok(socket) => {
+                lookup.socket = socket;
+                lookup.stream = Some(Stream::default());
+                lookup.until = Instant::now() + PATIENCE;
+                Next::Wait
+            }
+            Err(_) => Next::Retry,
+        }
+    }
+
+    fn retry(&mut self, place: usize, epoll: BorrowedFd<'_>, token: u64) -> Next {
+        let attempts: Vec<(usize, SocketAddr)> =
+            self.attempts().map(|(at, server)| (at, *server)).collect();
+        let Some(Some(lookup)) = self.lookups.get_mut(place) else {
+            return Next::Wait;
+        };
+        let question = dns::query(lookup.id, &lookup.name);
+        for (attempt, server) in attempts.into_iter().skip(lookup.attempt + 1) {
+            if let Ok(socket) = ask_by_udp(server, &question, epoll, token) {
+                lookup.socket = socket;
+                lookup.stream = None;
+                lookup.attempt = attempt;
+                lookup.until = Instant::now() + PATIENCE;
+                return Next::Wait;
+            }
+        }
+        Next::Done(Vec::new(), 0)
+    }
+
+    fn done(&mut self, place: usize, addresses: Vec<Ipv4Addr>, ttl: u32) -> Option<Resolved> {
+        let lookup = self.lookups.get_mut(place)?.take()?;
+        let now = Instant::now();
+        if !addresses.is_empty() {
+            if self.known.len() >= KNOWN {
+                self.known.retain(|_, (_, until)| *until > now);
+            }
+            if self.known.len() < KNOWN {
+                let fresh = FRESH.min(Duration::from_secs(ttl.into()));
+                self.known
+                    .insert(lookup.name, (addresses.clone(), now + fresh));
+            }
+        }
+        Some(Resolved {
+            addresses,
+            waiting: lookup.waiting,
+        })
+    }
+}
+
+impl Lookup {
+    fn read(&mut self) -> Next {
+        let message = match &mut self.stream {
+            None => datagram(&self.socket),
+            Some(stream) => stream.message(&self.socket, &dns::query(self.id, &self.name)),
+        };
+        let message = match message {
+            Ok(Some(message)) => message,
+            Ok(None) => return Next::Wait,
+            Err(_) => return Next::Retry,
+        };
+        let over_udp = self.stream.is_none();
+        match dns::answer(&message, self.id, &self.name) {
+            Ok(Said::Addresses(addresses, ttl)) => Next::Done(addresses, ttl),
+            Ok(Said::NoSuchName | Said::NoAddress) => Next::Done(Vec::new(), 0),
+            Ok(Said::Truncated) if over_udp => Next::Tcp,
+            // Somebody guesses; the right answer may still come.
+            Err(Unusable::Foreign) if over_udp => Next::Wait,
+            Ok(Said::Truncated | Said::Failed(_))
+            | Err(Unusable::Foreign | Unusable::Malformed) => Next::Retry,
+        }
+    }
+}
+
+impl Stream {
+    /// The whole answer, once it is here.
+    fn message(&mut self, socket: &OwnedFd, question: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+        if !self.asked {
+            sockopt::socket_error(socket)??;
+            // At most 271 bytes: see Name.
+            let mut message = (question.len() as u16).to_be_bytes().to_vec();
+            message.extend(question);
+            match send(socket, &message, SendFlags::NOSIGNAL) {
+                Ok(sent) if sent == message.len() => self.asked = true,
+                Ok(_) => return Err(Errno::IO),
+                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(None),
+                Err(errno) => return Err(errno),
+            }
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(Errno::CONNRESET),
+                Ok((_, count)) => self
+                    .got
+                    .extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(errno) => return Err(errno),
+            }
+            if self.got.len() > 2 + dns::TCP {
+                return Err(Errno::MSGSIZE);
+            }
+            if let Some((length, rest)) = self.got.split_first_chunk()
+                && let Some(message) = rest.get(..usize::from(u16::from_be_bytes(*length)))
+            {
+                return Ok(Some(message.to_vec()));
+            }
+        }
+    }
+}
+
+fn datagram(socket: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
+    let mut buffer = [0; 4096];
+    match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+        Ok((_, count)) => Ok(buffer.get(..count).map(<[u8]>::to_vec)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A socket connected to one resolver, so that nobody else's answer arrives; its
+/// port is the kernel's choice, at random.
+fn open(
+    server: SocketAddr,
+    kind: SocketType,
+    epoll: BorrowedFd<'_>,
+    token: u64,
+) -> Result<OwnedFd, Errno> {
+    let family = match server.ip() {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, kind, flags, None)?;
+    match connect(&socket, &server) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(errno) => return Err(errno),
+    }
+    let mut interest = EventFlags::IN;
+    if kind == SocketType::STREAM {
+        interest |= EventFlags::OUT | EventFlags::ET;
+    }
+    epoll::add(epoll, &socket, EventData::new_u64(token), interest)?;
+    Ok(socket)
+}
+
+fn ask_by_udp(
+    server: SocketAddr,
+    question: &[u8],
+    epoll: BorrowedFd<'_>,
+    token: u64,
+) -> Result<OwnedFd, Errno> {
+    let socket = open(server, SocketType::DGRAM, epoll, token)?;
+    send(&socket, question, SendFlags::NOSIGNAL)?;
+    Ok(socket)
+}

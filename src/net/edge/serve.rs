@@ -1,0 +1,529 @@
+//! [exposed] The loop: one epoll(7) over listeners, connections, lookups and the supervisor.
+
+use super::connection::{Connection, Relayed, Side, Stage, reset};
+use super::dial;
+use super::flow::{End, Pipes};
+use super::gate::Gate;
+use super::names::Clients;
+use super::report::Reports;
+use super::resolve::{Known, Resolver};
+use crate::net::decide::{Decider, Dial, To, Verdict};
+use crate::net::grant::{Proto, Rules};
+use crate::net::record::{Asked, Obstacle, Reason, Record};
+use crate::sys::netlink::Netlink;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, getsockname, sockopt};
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+/// Events that are taken at once.
+const EVENTS: usize = 256;
+/// Connections that are accepted before others get their turn.
+const ACCEPTS: usize = 64;
+/// How long a client has to say what is read.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long all addresses of a destination together have to answer.
+const DIAL: Duration = Duration::from_secs(30);
+/// How long nothing is accepted, and a connection waits, when there is no descriptor to be had.
+const SHORTAGE: Duration = Duration::from_millis(20);
+
+/// What an event belongs to; numbers from [`LOOKUPS`] and [`CONNECTIONS`] on are places.
+const TCP: u64 = 0;
+const RECORDS: u64 = 1;
+pub(super) const DNS_UDP: u64 = 2;
+pub(super) const DNS_TCP: u64 = 3;
+const LOOKUPS: u64 = 16;
+pub(super) const DNS_CLIENTS: u64 = 512;
+const CONNECTIONS: u64 = 1024;
+
+/// The sockets of [`super::Listening`], its own.
+pub(super) struct Listeners {
+    pub tcp: OwnedFd,
+    pub dns_udp: OwnedFd,
+    pub dns_tcp: OwnedFd,
+}
+
+/// What the edge works with.
+pub(super) struct Server {
+    pub(super) epoll: OwnedFd,
+    pub(super) listeners: Listeners,
+    pub(super) decider: Decider,
+    pub(super) dns_clients: Clients,
+    started: Instant,
+    connections: Vec<Option<Box<Connection>>>,
+    vacant: Vec<usize>,
+    pipes: Pipes,
+    routes: Netlink,
+    resolver: Resolver,
+    deadlines: BTreeSet<(Instant, usize)>,
+    again: VecDeque<usize>,
+    paused: Option<Instant>,
+    next: u32,
+}
+
+/// What a connection does next.
+enum Step {
+    Wait,
+    Again,
+    Starved,
+    Refuse(Reason),
+    Finished,
+    Broken,
+}
+
+impl Server {
+    /// Everything that takes calls the filter refuses later.
+    pub(super) fn new(
+        rules: Rules,
+        listeners: Listeners,
+        resolvers: &[std::net::SocketAddr],
+        records: BorrowedFd<'_>,
+    ) -> Result<Self, Errno> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let listening = [
+            (listeners.tcp.as_fd(), TCP),
+            (listeners.dns_udp.as_fd(), DNS_UDP),
+            (listeners.dns_tcp.as_fd(), DNS_TCP),
+            (records, RECORDS),
+        ];
+        for (socket, token) in listening {
+            let flags = rustix::fs::fcntl_getfl(socket)?;
+            rustix::fs::fcntl_setfl(socket, flags | rustix::fs::OFlags::NONBLOCK)?;
+            epoll::add(&epoll, socket, EventData::new_u64(token), EventFlags::IN)?;
+        }
+        Ok(Self {
+            epoll,
+            listeners,
+            decider: Decider::new(rules),
+            dns_clients: Clients::default(),
+            started: Instant::now(),
+            connections: Vec::new(),
+            vacant: Vec::new(),
+            pipes: Pipes::default(),
+            routes: Netlink::open()?,
+            resolver: Resolver::new(resolvers),
+            deadlines: BTreeSet::new(),
+            again: VecDeque::new(),
+            paused: None,
+            next: 0,
+        })
+    }
+
+    /// Serves until the supervisor is gone or wants the end.
+    pub(super) fn run(&mut self, reports: &mut Reports) -> Result<(), Errno> {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            events.clear();
+            let timeout = self.timeout();
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+            for Event { data, flags } in events.iter().copied() {
+                if data.u64() == RECORDS {
+                    self.close_all(reports);
+                    return Ok(());
+                }
+                self.handle(data.u64(), flags, reports);
+            }
+            for place in std::mem::take(&mut self.again) {
+                self.resume(place, None, reports);
+            }
+            self.check_time(reports);
+        }
+    }
+
+    fn handle(&mut self, token: u64, flags: EventFlags, reports: &mut Reports) {
+        let place = |base| usize::try_from(token - base).unwrap_or(usize::MAX);
+        match token {
+            TCP => self.accept(reports),
+            DNS_UDP => self.answer_datagrams(reports),
+            DNS_TCP => self.accept_dns(),
+            LOOKUPS..DNS_CLIENTS => self.look_up(place(LOOKUPS), false, reports),
+            DNS_CLIENTS..CONNECTIONS => self.answer_stream(place(DNS_CLIENTS), reports),
+            CONNECTIONS.. => {
+                let side = if token % 2 == 0 {
+                    Side::Client
+                } else {
+                    Side::Upstream
+                };
+                self.resume(place(CONNECTIONS) / 2, Some((side, flags)), reports);
+            }
+            _ => {}
+        }
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let now = Instant::now();
+        let next = if self.again.is_empty() {
+            let deadline = self.deadlines.first().map(|(at, _)| *at);
+            let dates = [
+                deadline,
+                self.resolver.due(),
+                self.paused,
+                self.dns_clients.due(),
+            ];
+            dates.into_iter().flatten().min()?
+        } else {
+            now
+        };
+        let left = next.saturating_duration_since(now);
+        // Rounded up: a wait that returns early would spin.
+        let left = if left.is_zero() {
+            left
+        } else {
+            left + Duration::from_millis(1)
+        };
+        Timespec::try_from(left).ok()
+    }
+
+    fn check_time(&mut self, reports: &mut Reports) {
+        let now = Instant::now();
+        while let Some((at, place)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            self.too_late(place, reports);
+        }
+        for place in self.resolver.late(now) {
+            self.look_up(place, true, reports);
+        }
+        self.dns_clients.drop_late(now);
+        if self.paused.is_some_and(|until| until <= now) {
+            self.paused = None;
+            self.listen(EventFlags::IN);
+        }
+    }
+
+    /// Its deadline has come: it is refused, or gets another try at a pipe.
+    fn too_late(&mut self, place: usize, reports: &mut Reports) {
+        let Some(mut connection) = self.take(place) else {
+            return;
+        };
+        connection.deadline = None;
+        let step = match connection.stage {
+            Stage::Reading => Step::Refuse(Reason::Met(Obstacle::Silent)),
+            Stage::Resolving => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
+            Stage::Connecting(_) => Step::Refuse(Reason::Met(Obstacle::Unreachable)),
+            Stage::Relaying => Step::Again,
+        };
+        self.settle(place, connection, step, reports);
+    }
+
+    /// Connections of the job, as many as there are descriptors for.
+    fn accept(&mut self, reports: &mut Reports) {
+        for _ in 0..ACCEPTS {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match accept_with(&self.listeners.tcp, flags) {
+                Ok(socket) => self.begin(socket, reports),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.listen(EventFlags::empty());
+                    self.paused = Some(Instant::now() + SHORTAGE);
+                    return;
+                }
+                // Errors of one connection: accept(2).
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn listen(&self, flags: EventFlags) {
+        let token = EventData::new_u64(TCP);
+        // A listener that is registered can be changed.
+        crate::sys::unheard(epoll::modify(
+            &self.epoll,
+            &self.listeners.tcp,
+            token,
+            flags,
+        ));
+    }
+
+    /// Decides about a new connection by the address it was going to.
+    fn begin(&mut self, client: OwnedFd, reports: &mut Reports) {
+        let to = getsockname(&client).and_then(SocketAddrV4::try_from);
+        let Ok(to) = to else {
+            return reset(&client);
+        };
+        let dial = match self.decider.connect(to, self.now()) {
+            Verdict::Dial(dial) => dial,
+            Verdict::Refuse(reason, name) => {
+                reset(&client);
+                let asked = Asked { name, address: to };
+                return reports.say(&Record::Refused(asked, Reason::Decided(reason)));
+            }
+        };
+        let gate = gate(&dial);
+        let name = match dial.to {
+            To::Name(name) => Some(name),
+            To::Address(_) => None,
+        };
+        let asked = Asked { name, address: to };
+        // A plan has fewer grants than that.
+        let grant = u16::try_from(dial.grant).unwrap_or(u16::MAX);
+        // Small writes of a job are not held back; nothing depends on it.
+        crate::sys::unheard(sockopt::set_tcp_nodelay(&client, true));
+        self.next = self.next.wrapping_add(1);
+        let place = self.vacant.pop().unwrap_or(self.connections.len());
+        if place == self.connections.len() {
+            self.connections.push(None);
+        }
+        let connection = Connection::new(self.next, client, asked, grant, gate);
+        let mut connection = Box::new(connection);
+        let step = match self.register(place, Side::Client, &connection.client) {
+            Ok(()) => self.enter(place, &mut connection),
+            Err(_) => Step::Refuse(Reason::Met(Obstacle::Descriptors)),
+        };
+        self.settle(place, connection, step, reports);
+    }
+
+    /// Time as decisions count it.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn register(&self, place: usize, side: Side, end: &End) -> Result<(), Errno> {
+        let token = CONNECTIONS + 2 * place as u64 + u64::from(side == Side::Upstream);
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, &end.socket, EventData::new_u64(token), flags)
+    }
+
+    /// From a decision, or from what was read, to the next thing to wait for.
+    fn enter(&mut self, place: usize, connection: &mut Connection) -> Step {
+        if connection.stage == Stage::Reading {
+            self.set_deadline(place, connection, Some(HEAD));
+            return Step::Wait;
+        }
+        self.resolve(place, connection)
+    }
+
+    fn resolve(&mut self, place: usize, connection: &mut Connection) -> Step {
+        self.set_deadline(place, connection, Some(DIAL));
+        let Some(name) = &connection.asked.name else {
+            let address = *connection.asked.address.ip();
+            return self.dial(place, connection, vec![address], Obstacle::NoAddress);
+        };
+        let who = (place, connection.id);
+        let token = |lookup: usize| LOOKUPS + lookup as u64;
+        match self.resolver.ask(name, who, self.epoll.as_fd(), token) {
+            Known::Addresses(list) => self.dial(place, connection, list, Obstacle::NoAddress),
+            Known::Nothing => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
+            Known::Later => {
+                connection.stage = Stage::Resolving;
+                Step::Wait
+            }
+        }
+    }
+
+    /// A lookup is ready or late; whoever waited for it goes on.
+    fn look_up(&mut self, lookup: usize, late: bool, reports: &mut Reports) {
+        let token = LOOKUPS + lookup as u64;
+        let answer = self.resolver.step(lookup, late, self.epoll.as_fd(), token);
+        let Some(answer) = answer else { return };
+        for (place, id) in answer.waiting {
+            let Some(mut connection) = self.take(place) else {
+                continue;
+            };
+            let waits = connection.id == id && connection.stage == Stage::Resolving;
+            let step = if waits {
+                let list = answer.addresses.clone();
+                self.dial(place, &mut connection, list, Obstacle::NoAddress)
+            } else {
+                Step::Wait
+            };
+            self.settle(place, connection, step, reports);
+        }
+    }
+
+    /// Dials the first address that may be; `why` is said where there is none.
+    fn dial(
+        &mut self,
+        place: usize,
+        connection: &mut Connection,
+        addresses: Vec<Ipv4Addr>,
+        why: Obstacle,
+    ) -> Step {
+        let mut why = Reason::Met(why);
+        let port = connection.asked.address.port();
+        let mut rest = addresses.into_iter();
+        while let Some(address) = rest.next() {
+            let to = SocketAddrV4::new(address, port);
+            match self.dial_one(to) {
+                Ok(end) => {
+                    if self.register(place, Side::Upstream, &end).is_err() {
+                        return Step::Refuse(Reason::Met(Obstacle::Descriptors));
+                    }
+                    connection.upstream = Some(end);
+                    connection.asked.address = to;
+                    connection.stage = Stage::Connecting(rest.collect());
+                    return Step::Wait;
+                }
+                Err(reason) => {
+                    connection.asked.address = to;
+                    why = reason;
+                }
+            }
+        }
+        Step::Refuse(why)
+    }
+
+    fn dial_one(&mut self, to: SocketAddrV4) -> Result<End, Reason> {
+        let address = IpAddr::V4(*to.ip());
+        let decided = self.decider.dialled(address, to.port());
+        decided.map_err(Reason::Decided)?;
+        let by_network = self.decider.has_network(address, to.port());
+        let routed = dial::check(&self.routes, *to.ip(), by_network);
+        let begun = routed.and_then(|()| {
+            dial::begin(to).map_err(|errno| match errno {
+                Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Obstacle::Descriptors,
+                _ => Obstacle::Unreachable,
+            })
+        });
+        begun.map(End::new).map_err(Reason::Met)
+    }
+
+    /// Goes on with a connection, after what epoll said of it.
+    fn resume(&mut self, place: usize, event: Option<(Side, EventFlags)>, reports: &mut Reports) {
+        let Some(mut connection) = self.take(place) else {
+            return;
+        };
+        if let Some((side, flags)) = event {
+            connection.mark(side, flags);
+        }
+        let step = match connection.stage {
+            Stage::Relaying => self.relay(&mut connection),
+            _ if connection.client.broken => Step::Broken,
+            Stage::Reading => match connection.read(&self.decider) {
+                Ok(true) => self.resolve(place, &mut connection),
+                Ok(false) => Step::Wait,
+                Err(reason) => Step::Refuse(reason),
+            },
+            Stage::Resolving => Step::Wait,
+            Stage::Connecting(_) => self.connected(place, &mut connection, reports),
+        };
+        self.settle(place, connection, step, reports);
+    }
+
+    /// Whether the address that is being dialled answered.
+    fn connected(
+        &mut self,
+        place: usize,
+        connection: &mut Connection,
+        reports: &mut Reports,
+    ) -> Step {
+        let Some(upstream) = connection.upstream.as_ref().filter(|end| end.writable) else {
+            return Step::Wait;
+        };
+        if let Ok(Ok(())) = sockopt::socket_error(&upstream.socket) {
+            connection.stage = Stage::Relaying;
+            self.set_deadline(place, connection, None);
+            let allowed =
+                Record::Allowed(connection.id, connection.asked.clone(), connection.grant);
+            reports.say(&allowed);
+            return self.relay(connection);
+        }
+        connection.upstream = None;
+        let rest = match &mut connection.stage {
+            Stage::Connecting(rest) => std::mem::take(rest),
+            _ => Vec::new(),
+        };
+        self.dial(place, connection, rest, Obstacle::Unreachable)
+    }
+
+    fn relay(&mut self, connection: &mut Connection) -> Step {
+        match connection.relay(&mut self.pipes, &self.decider) {
+            Relayed::Waits => Step::Wait,
+            Relayed::More => Step::Again,
+            Relayed::Starved => Step::Starved,
+            Relayed::Finished => Step::Finished,
+            Relayed::Broken => Step::Broken,
+            Relayed::Refused(reason) => Step::Refuse(reason),
+        }
+    }
+
+    fn take(&mut self, place: usize) -> Option<Box<Connection>> {
+        self.connections.get_mut(place)?.take()
+    }
+
+    /// Keeps a connection, or ends it.
+    fn settle(
+        &mut self,
+        place: usize,
+        mut connection: Box<Connection>,
+        step: Step,
+        reports: &mut Reports,
+    ) {
+        match step {
+            Step::Wait => {}
+            Step::Again => self.again.push_back(place),
+            Step::Starved => self.set_deadline(place, &mut connection, Some(SHORTAGE)),
+            Step::Refuse(_) | Step::Finished | Step::Broken => {
+                return self.remove(place, connection, &step, reports);
+            }
+        }
+        if let Some(slot) = self.connections.get_mut(place) {
+            *slot = Some(connection);
+        }
+    }
+
+    fn remove(
+        &mut self,
+        place: usize,
+        mut connection: Box<Connection>,
+        step: &Step,
+        reports: &mut Reports,
+    ) {
+        self.set_deadline(place, &mut connection, None);
+        self.vacant.push(place);
+        self.decider.closed(connection.original);
+        report_end(&connection, step, reports);
+        if !matches!(step, Step::Finished) {
+            connection.reset();
+        }
+    }
+
+    fn set_deadline(&mut self, place: usize, connection: &mut Connection, left: Option<Duration>) {
+        if let Some(before) = connection.deadline.take() {
+            self.deadlines.remove(&(before, place));
+        }
+        if let Some(left) = left {
+            let at = Instant::now() + left;
+            connection.deadline = Some(at);
+            self.deadlines.insert((at, place));
+        }
+    }
+
+    /// Says how far each connection came.
+    fn close_all(&mut self, reports: &mut Reports) {
+        for connection in std::mem::take(&mut self.connections).into_iter().flatten() {
+            report_end(&connection, &Step::Broken, reports);
+        }
+    }
+}
+
+/// What reads a connection; an address has no name to compare with.
+fn gate(dial: &Dial) -> Option<Gate> {
+    match (&dial.to, dial.proto) {
+        (To::Name(name), Proto::Tls) => Some(Gate::tls(name.clone(), dial.port)),
+        (To::Name(name), Proto::Http) => Some(Gate::http(name.clone(), dial.port)),
+        (To::Name(_) | To::Address(_), _) => None,
+    }
+}
+
+fn report_end(connection: &Connection, step: &Step, reports: &mut Reports) {
+    if let Step::Refuse(reason) = step {
+        reports.say(&Record::Refused(connection.asked.clone(), *reason));
+    }
+    if connection.stage == Stage::Relaying {
+        let (sent, received) = connection.moved();
+        reports.say(&Record::Ended(connection.id, sent, received));
+    }
+}

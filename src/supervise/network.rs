@@ -1,0 +1,122 @@
+//! [host] The network edge of one sandbox: started with the host's resolvers, its records as events.
+
+use crate::event::Kind;
+use crate::net::edge::{self, Edge, Listening};
+use crate::net::grant::Rules;
+use crate::net::record::{Asked, Record};
+use crate::sandbox::launch::Listeners;
+use crate::supervise::failure::SessionError;
+use rustix::fd::AsFd;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Most bytes of /etc/resolv.conf that are read.
+const LONGEST: u64 = 64 * 1024;
+/// Most resolvers that are asked: MAXNS of resolv.conf(5).
+const RESOLVERS: usize = 3;
+
+/// Starts the edge of a sandbox with these rules.
+///
+/// # Errors
+/// The host's resolvers cannot be read, or the edge did not start.
+pub fn start(rules: &Rules, listeners: &Listeners) -> Result<Edge, SessionError> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open("/etc/resolv.conf");
+    match file.and_then(|file| file.take(LONGEST).read_to_end(&mut text)) {
+        Ok(_) => {}
+        // Without the file the resolver is this host: resolv.conf(5).
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            let errno = rustix::io::Errno::from_io_error(&error);
+            let errno = errno.unwrap_or(rustix::io::Errno::IO);
+            return Err(SessionError::System("read /etc/resolv.conf", errno));
+        }
+    }
+    let listening = Listening {
+        tcp: listeners.tcp.as_fd(),
+        dns_udp: listeners.dns_udp.as_fd(),
+        dns_tcp: listeners.dns_tcp.as_fd(),
+    };
+    let resolvers = resolvers(&String::from_utf8_lossy(&text));
+    edge::start(rules, listening, &resolvers).map_err(SessionError::Edge)
+}
+
+/// The name servers of a resolv.conf(5); this host where it names none.
+fn resolvers(text: &str) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let address: IpAddr = (words.next()? == "nameserver")
+                .then(|| words.next())??
+                .parse()
+                .ok()?;
+            Some(SocketAddr::new(address, 53))
+        })
+        .take(RESOLVERS)
+        .collect();
+    if found.is_empty() {
+        found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53));
+    }
+    found
+}
+
+/// The event of a record; None for one that this edge has no reason to send.
+pub fn event(rules: &Rules, record: Record) -> Option<Kind> {
+    Some(match record {
+        Record::Allowed(connection, asked, grant) => {
+            let grant = rules.grants.get(usize::from(grant))?;
+            let (name, address, port) = parts(asked);
+            Kind::NetworkAllowed {
+                connection,
+                name,
+                address,
+                port,
+                rule: grant.to.to_string(),
+            }
+        }
+        Record::Ended(connection, sent, received) => Kind::NetworkEnded {
+            connection,
+            sent,
+            received,
+        },
+        Record::Refused(asked, reason) => {
+            let (name, address, port) = parts(asked);
+            Kind::NetworkRefused {
+                name,
+                address,
+                port,
+                reason,
+            }
+        }
+        Record::Lost(count) => Kind::Dropped {
+            count: count.into(),
+        },
+        Record::Ready | Record::Failed(..) => return None,
+    })
+}
+
+/// A name that was only asked for has no address.
+fn parts(asked: Asked) -> (Option<String>, Option<String>, u16) {
+    let address = *asked.address.ip();
+    (
+        asked.name.map(String::from),
+        (!address.is_unspecified()).then(|| address.to_string()),
+        asked.address.port(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_in_their_order_at_most_three() {
+        let text = "# nameserver 9.9.9.9\nsearch a\n nameserver 10.0.0.1 x\nnameserver fe80::1%eth0\n\
+                    nameserver ::1\nnameserver\nnameserver 1.1.1.1\nnameserver 8.8.8.8\n";
+        let found = resolvers(text);
+        let expected = ["10.0.0.1:53", "[::1]:53", "1.1.1.1:53"];
+        assert_eq!(found, expected.map(|text| text.parse().unwrap()));
+        assert_eq!(resolvers(""), ["127.0.0.1:53".parse().unwrap()]);
+    }
+}
