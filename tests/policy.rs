@@ -639,6 +639,29 @@ fn each_bad_grant_is_refused_where_it_stands() {
 }
 
 #[test]
+fn grants_that_contradict_are_refused_at_the_later() {
+    let text = "schema = 1\nnetwork.mode = 'allowlist'\nnetwork.allow = [\n\
+        { to = '*.b.c', ports = ['1-65535'], proto = 'raw', why = 'x' },\n\
+        { to = 'a.b.c', ports = [443] },\n]\n";
+    let shown = rendered(read(text));
+    assert!(
+        shown.starts_with(
+            "error: network.allow: port 443 of a.b.c is read as tls here and as raw by *.b.c (p.toml:4)\n --> p.toml:5:1\n"
+        ),
+        "{shown}"
+    );
+    let ports: Vec<String> = (0..65).map(|at| (1000 + 2 * at).to_string()).collect();
+    let text = format!(
+        "schema = 1\nnetwork.mode = 'allowlist'\nnetwork.allow = [{{ to = 'a.b', ports = [{}] }}]",
+        ports.join(", ")
+    );
+    assert!(
+        rendered(read(&text))
+            .starts_with("error: network.allow: 65 ports and ranges are more than 64\n")
+    );
+}
+
+#[test]
 fn a_grant_without_a_network_can_never_match() {
     let text = "schema = 1\nnetwork.allow = [{ to = 'a.b', ports = [443] }]\n";
     let shown = rendered(read(text));
@@ -678,13 +701,13 @@ fn allow_flags_are_their_own_reason_and_bring_the_mode() {
     let shown = rendered(read_with("schema = 1", &none));
     assert!(
         shown.starts_with(
-            "error: --allow: network.allow: this grant can never match: network.mode is \"none\" (flag --network)\n"
+            "error: --allow: this grant can never match: network.mode is \"none\" (flag --network)\n"
         ),
         "{shown}"
     );
     let shown = rendered(read_with("schema = 1", &allowing(None, &["127.0.0.1"])));
     assert!(
-        shown.starts_with("error: --allow: network.allow: 127.0.0.1/32 can never match: "),
+        shown.starts_with("error: --allow: 127.0.0.1/32 can never match: "),
         "{shown}"
     );
 }
@@ -728,14 +751,16 @@ fn what_reaches_furthest_is_said_first() {
     };
     let grants = "{ to = 'a.b', ports = [443] }, { to = '*.b.c', ports = [80, 443], why = 'x' }, \
         { to = '*.co.uk', ports = [443], why = 'x' }, { to = '10.0.0.0/8', ports = [5432], why = 'x' }, \
-        { to = '169.254.0.0/16', ports = [80], why = 'x' }";
+        { to = '169.254.169.254', ports = [80], why = 'x' }, \
+        { to = '9.0.0.0/8', ports = [5432], why = 'x' }";
     let found = loosenings(&network(""), &network(grants));
     let sentences: Vec<String> = found.iter().map(|found| found.sentence()).collect();
     assert_eq!(
         sentences,
         [
-            "network.allow of 169.254.0.0/16 port 80 allows the job to ask a cloud for the credentials of this machine",
-            "network.allow of 10.0.0.0/8 port 5432 allows the job to speak to every machine of 10.0.0.0/8, private or not",
+            "network.allow of 169.254.169.254/32 port 80 allows the job to ask a cloud for the credentials of this machine",
+            "network.allow of 10.0.0.0/8 port 5432 allows the job to speak to every machine of 10.0.0.0/8, which is a private network",
+            "network.allow of 9.0.0.0/8 port 5432 allows the job to speak to every public machine of 9.0.0.0/8",
             "network.allow of *.co.uk port 443 allows the job to send what it knows to whoever registers a name below co.uk",
             "network.allow of *.b.c port 80, 443 allows the job to send what it knows to any name below b.c",
             "network.allow of a.b port 443 allows the job to send what it knows to a.b",

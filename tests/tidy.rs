@@ -20,7 +20,7 @@ const SIDES: [&str; 8] = [
 ];
 
 /// What code inside a sandbox may know of the pure rooms.
-const KNOWN_INSIDE: [&str; 9] = [
+const KNOWN_INSIDE: [&str; 11] = [
     "sandbox",
     "sandbox::plan",
     "sandbox::message",
@@ -28,6 +28,8 @@ const KNOWN_INSIDE: [&str; 9] = [
     "sandbox::filters",
     "confine",
     "linux",
+    "net",
+    "net::rules",
     "policy",
     "source::origin",
 ];
@@ -251,7 +253,8 @@ fn may_import(from: &str, module: &str, side: &str) -> bool {
         "sys" => side == "sys",
         _ if inside(from) => {
             let known = |room: &str| {
-                module == room || (room != "sandbox" && module.starts_with(&format!("{room}::")))
+                let whole = !matches!(room, "sandbox" | "net");
+                module == room || (whole && module.starts_with(&format!("{room}::")))
             };
             inside(side)
                 || side == "sys"

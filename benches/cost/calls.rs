@@ -30,30 +30,31 @@ pub fn measure(host: &Host) -> Vec<Row> {
     host.write("quiet.toml", QUIET);
     let program = host.program("cost");
     let mount = format!("{}=/cost", program.display());
-    let workspace = format!("{}:ro", tree.display());
-    let sandbox = [
-        "-w", &workspace, "--mount", &mount, "--", "/cost", "--inner",
-    ];
+    let workspace = tree.to_string_lossy();
+    let read_only = format!("{workspace}:ro");
+    let sandbox = |workspace| ["-w", workspace, "--mount", &mount, "--", "/cost", "--inner"];
 
     let outside = || {
         let mut command = host.command(&program);
         command.arg("--inner").current_dir(&tree);
         times(host, &mut command)
     };
-    let inside = || {
+    let inside = |workspace| {
+        let sandbox = sandbox(workspace);
         times(
             host,
             &mut host.cofferdam(&[&["run"], &sandbox[..]].concat()),
         )
     };
-    let plans = plans(host, &sandbox);
+    // Without placeholders, which a supervisor makes.
+    let plans = plans(host, &sandbox(&read_only));
     let without = |plan: &Path| {
         let mut command = host.command(host.program("examples/run_plan"));
         times(host, command.stdin(File::open(plan).unwrap()))
     };
-    let mut measured: Vec<Vec<Times>> = vec![Vec::new(); 5];
+    let mut measured: Vec<Vec<Times>> = vec![Vec::new(); 6];
     for _ in 0..ROUNDS {
-        let mut round = vec![outside(), inside()];
+        let mut round = vec![outside(), inside(&workspace), inside(&read_only)];
         round.extend(plans.iter().flatten().map(|plan| without(plan)));
         for (times, all) in round.into_iter().zip(&mut measured) {
             match times {
@@ -73,14 +74,15 @@ fn row(call: usize, measured: &[Vec<Times>]) -> Row {
             .collect::<Vec<_>>()
     };
     let (outside, inside) = (column(0), column(1));
+    let read_only = paired(&column(2), &outside);
     let share = |name: &str, which: usize| {
-        let share = (median(&column(2)) - median(&column(which))) / median(&outside);
+        let share = (median(&column(3)) - median(&column(which))) / median(&outside);
         format!("; {name} {:+.0} %", share * 100.0)
     };
-    let shares = if measured[2].is_empty() {
+    let shares = if measured[3].is_empty() {
         "; shares: by an ordinary user only".into()
     } else {
-        share("seccomp", 3) + &share("Landlock", 4)
+        share("seccomp", 4) + &share("Landlock", 5)
     };
     Row {
         what: format!("{} inside against outside", NAMES[call]),
@@ -88,7 +90,7 @@ fn row(call: usize, measured: &[Vec<Times>]) -> Row {
         must: MUST[call],
         aim: "–",
         from: format!(
-            "{:.2} µs, {:.2} µs{shares}",
+            "{:.2} µs, {:.2} µs; in a read-only workspace {read_only:.2}{shares}",
             median(&inside),
             median(&outside)
         ),

@@ -345,7 +345,7 @@ fn has_port(grant: &Grant, port: u16) -> bool {
 }
 
 /// How a connection to a name is read where its grant does not say.
-fn default_proto(port: u16) -> Proto {
+pub fn default_proto(port: u16) -> Proto {
     match port {
         443 => Proto::Tls,
         80 => Proto::Http,

@@ -207,6 +207,11 @@ impl Cidr {
         }
     }
 
+    /// Its lowest address.
+    pub fn lowest(&self) -> IpAddr {
+        self.network
+    }
+
     /// The length of its prefix.
     pub fn prefix(&self) -> u8 {
         self.prefix

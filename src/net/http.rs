@@ -221,10 +221,10 @@ fn head(bytes: &[u8]) -> Result<(Host, Body), Refused> {
         }
     }
     let host = host(fields.host.ok_or("the request has no Host")?)?;
-    if let Some(authority) = request.authority {
-        if self::host(authority)? != host {
-            return Err("the target is on another host than Host says");
-        }
+    if let Some(authority) = request.authority
+        && self::host(authority)? != host
+    {
+        return Err("the target is on another host than Host says");
     }
     Ok((host, fields.body(request.old)?))
 }

@@ -16,6 +16,9 @@ pub struct Block {
     pub prefix: u8,
 }
 
+/// What [`Block::what`] says of where clouds serve a machine's credentials.
+pub const METADATA: &str = "a cloud's metadata";
+
 /// What kind of special address it is, or `None` for public unicast.
 ///
 /// An address that carries an IPv4 one for the kernel or a translator to take out
@@ -47,11 +50,11 @@ pub fn unmapped(address: IpAddr) -> IpAddr {
 const BLOCKS4: &[([u8; 4], u8, &str)] = &[
     ([0, 0, 0, 0], 8, "this network"),
     ([10, 0, 0, 0], 8, "a private network"),
-    ([100, 100, 100, 200], 32, "a cloud's metadata"),
+    ([100, 100, 100, 200], 32, METADATA),
     ([100, 64, 0, 0], 10, "shared between carrier and customer"),
     ([127, 0, 0, 0], 8, "loopback"),
-    ([168, 63, 129, 16], 32, "a cloud's metadata"),
-    ([169, 254, 169, 254], 32, "a cloud's metadata"),
+    ([168, 63, 129, 16], 32, METADATA),
+    ([169, 254, 169, 254], 32, METADATA),
     ([169, 254, 0, 0], 16, "link-local"),
     ([172, 16, 0, 0], 12, "a private network"),
     ([192, 0, 0, 0], 24, "assigned to protocols"),
@@ -89,11 +92,7 @@ const BLOCKS6: &[([u16; 8], u8, &str)] = &[
     ),
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, "documentation"),
     ([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16, "segment routing"),
-    (
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
-        128,
-        "a cloud's metadata",
-    ),
+    ([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128, METADATA),
     ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, "a private network"),
     ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10, "link-local"),
     ([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, "site-local"),

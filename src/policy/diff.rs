@@ -2,13 +2,14 @@
 //!
 //! The warnings of a policy are what it allows that `strict` does not.
 
-use crate::net::grant::{Cidr, Grant, Target};
+use crate::net::grant::{Grant, Target};
+use crate::net::special::METADATA;
 use crate::net::suffix;
 use crate::policy::consequence;
 use crate::policy::document::{Field, Shape};
 use crate::policy::effective::{Effective, Entry, entries};
-use crate::policy::egress;
 use crate::policy::forbidden::below;
+use crate::policy::overlap;
 use crate::policy::schema::RawPolicy;
 use crate::policy::text::env_matches;
 use crate::policy::words::Word;
@@ -298,7 +299,7 @@ fn covers(before: &Effective<'_>, after: &Effective<'_>) -> bool {
             before == after
         }
         (Effective::Reach(before), Effective::Reach(after)) => {
-            egress::covers(&before.grant, &after.grant)
+            overlap::covers(&before.grant, &after.grant)
         }
         (Effective::Mount(before), Effective::Mount(after)) => {
             let reaches = before.source == after.source || below(&after.source, &before.source);
@@ -350,12 +351,17 @@ fn mount_grant(mount: &MountGrant) -> (Danger, String, String) {
 }
 
 fn reach_grant(grant: &Grant) -> (Danger, String, String) {
-    let ports = egress::ports_text(&grant.ports);
+    let ports = overlap::ports_text(&grant.ports);
     let (danger, allows) = match &grant.to {
         Target::Network(network) => {
-            let allows = match metadata(network) {
-                true => "the job to ask a cloud for the credentials of this machine".to_owned(),
-                false => format!("the job to speak to every machine of {network}, private or not"),
+            let allows = match overlap::special(network).map(|block| block.what) {
+                Some(METADATA) => {
+                    "the job to ask a cloud for the credentials of this machine".to_owned()
+                }
+                Some(what) => {
+                    format!("the job to speak to every machine of {network}, which is {what}")
+                }
+                None => format!("the job to speak to every public machine of {network}"),
             };
             (Danger::Addresses, allows)
         }
@@ -376,29 +382,18 @@ fn reach_grant(grant: &Grant) -> (Danger, String, String) {
     (danger, what, allows)
 }
 
-/// Where clouds serve a machine's credentials, as in `net::special`.
-const METADATA: [[u8; 4]; 3] = [
-    [100, 100, 100, 200],
-    [168, 63, 129, 16],
-    [169, 254, 169, 254],
-];
-
-/// Whether an address is in it at which a cloud tells a machine who it is.
-fn metadata(network: &Cidr) -> bool {
-    METADATA
-        .into_iter()
-        .any(|server| network.contains(server.into()))
-}
-
 /// How far a new element reaches, within its danger: whole zones come before names.
 fn narrowness(value: &Effective<'_>) -> u8 {
     match value {
         Effective::Reach(reach) => match &reach.grant.to {
-            Target::Network(network) if metadata(network) => 0,
-            Target::Network(_) => 1,
-            Target::Below(zone) if suffix::is_public(zone) => 2,
-            Target::Below(_) => 3,
-            Target::Host(_) => 4,
+            Target::Network(network) => match overlap::special(network).map(|block| block.what) {
+                Some(METADATA) => 0,
+                Some(_) => 1,
+                None => 2,
+            },
+            Target::Below(zone) if suffix::is_public(zone) => 3,
+            Target::Below(_) => 4,
+            Target::Host(_) => 5,
         },
         _ => 0,
     }
@@ -483,14 +478,6 @@ mod tests {
                 matches!(rule, Rule::Never),
                 "{key}"
             );
-        }
-    }
-
-    #[test]
-    fn metadata_is_where_the_table_of_special_addresses_has_it() {
-        for server in METADATA {
-            let what = crate::net::special::special(server.into());
-            assert_eq!(what, Some("a cloud's metadata"), "{server:?}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! [pure] What a policy lets a job reach: which grants can match at all, which need a reason, which add nothing.
+//! [pure] What a policy lets a job reach: which grants can match at all, and which need a reason.
 
 use crate::net::grant::{Cidr, Grant, Malformed, Ports, Proto, Target};
 use crate::net::suffix;
-use crate::policy::leaf::Sentence;
+use crate::policy::overlap::contradiction;
 use crate::policy::schema::{RawNetwork, RawReach};
 use crate::policy::validate::Check;
 use crate::policy::{NetworkGrant, NetworkMode, NetworkRules};
@@ -23,6 +23,9 @@ const NEVER: &[(&str, &str)] = &[
 
 /// The most grants of a policy: each connection is held against all of them.
 const GRANTS_MAX: usize = 1024;
+
+/// The most ports and ranges of a grant, once those that touch are joined.
+const PORTS_MAX: usize = 64;
 
 /// Every connection to it, to whatever address, is answered by us.
 const DNS: Ports = Ports {
@@ -64,18 +67,30 @@ impl Check<'_> {
         })
     }
 
+    /// A mistake in a grant; a flag says its own name.
+    fn refuse_grant(&mut self, at: &At, cause: &str, help: &str) {
+        let message = match at {
+            At::Flag(_) => cause.to_owned(),
+            At::Text { .. } => format!("network.allow: {cause}"),
+        };
+        self.refuse(at, Diagnostic::error(message).with_help(help));
+    }
+
     /// With mode `none` no grant can match. `--network none` takes those of a file
     /// away; any other is a mistake of whoever wrote it beside the mode.
     fn without_network(&mut self, raw: &RawNetwork, mode: &At) -> Vec<NetworkGrant> {
+        let cause = format!(
+            "this grant can never match: network.mode is \"none\" ({})",
+            mode.origin()
+        );
         for grant in &raw.allow {
-            let taken_away = matches!((mode, &grant.at), (At::Flag(_), At::Text { .. }));
-            if !taken_away {
-                let origin = mode.origin();
-                let message = format!(
-                    "network.allow: this grant can never match: network.mode is \"none\" ({origin})"
-                );
-                let help = "set network.mode = \"allowlist\", or remove the grant";
-                self.refuse(&grant.at, Diagnostic::error(message).with_help(help));
+            match (mode, &grant.at) {
+                (At::Flag(_), At::Text { .. }) => {}
+                (_, At::Flag(_)) => self.refuse_grant(&grant.at, &cause, "leave one of them out"),
+                (At::Text { .. }, At::Text { .. }) => {
+                    let help = "set network.mode = \"allowlist\", or remove the grant";
+                    self.refuse_grant(&grant.at, &cause, help);
+                }
             }
         }
         Vec::new()
@@ -85,15 +100,23 @@ impl Check<'_> {
     fn grants(&mut self, raw: &[Written<RawReach>]) -> Vec<NetworkGrant> {
         let mut grants: Vec<NetworkGrant> = Vec::new();
         if let Some(beyond) = raw.get(GRANTS_MAX) {
-            let message = format!("network.allow: there are more than {GRANTS_MAX} grants");
+            let cause = format!("there are more than {GRANTS_MAX} grants");
             let help = "write `*.NAME` for many names below one, and a network for many addresses";
-            self.refuse(&beyond.at, Diagnostic::error(message).with_help(help));
+            self.refuse_grant(&beyond.at, &cause, help);
             return grants;
         }
-        for grant in raw.iter().filter_map(|grant| self.grant(grant)) {
-            if !grants.iter().any(|other| other.grant == grant.grant) {
-                grants.push(grant);
+        for written in raw {
+            let Some(new) = self.grant(written) else {
+                continue;
+            };
+            if grants.iter().any(|other| other.grant == new.grant) {
+                continue;
             }
+            if let Some(cause) = grants.iter().find_map(|other| contradiction(other, &new)) {
+                let help = "say one `proto` in both, or give them different ports";
+                self.refuse_grant(&written.at, &cause, help);
+            }
+            grants.push(new);
         }
         grants
     }
@@ -102,34 +125,21 @@ impl Check<'_> {
         let (raw, at) = (&written.value, &written.at);
         let to = self.part(&raw.to, "network.allow.to", at)?;
         let to_at = raw.to.as_ref().map_or(at, |to| &to.at);
-        let proto = raw.proto.as_ref();
         let possible = self.can_match(to, to_at);
         let reasoned = self.has_reason(to, raw.why.is_some(), at);
-        let readable = match (to, proto) {
-            (Target::Network(_), Some(proto)) if proto.value != Proto::Raw => {
-                let message = "network.allow: this grant can never match: a network has no name to hold a request against";
-                let help = "leave `proto` out, or name the host in `to`";
-                self.refuse(&proto.at, Diagnostic::error(message).with_help(help));
-                false
-            }
-            _ => true,
+        let readable = self.can_be_read(to, &raw.proto);
+        let ports = self.ports(&raw.ports, at)?;
+        let proto = match to {
+            Target::Network(_) => Some(Proto::Raw),
+            Target::Host(_) | Target::Below(_) => raw.proto.as_ref().map(|proto| proto.value),
         };
-        let ports = self.ports(raw, at)?;
         (possible && reasoned && readable).then(|| NetworkGrant {
             grant: Grant {
                 to: to.clone(),
                 ports,
-                proto: match to {
-                    Target::Network(_) => Some(Proto::Raw),
-                    Target::Host(_) | Target::Below(_) => proto.map(|proto| proto.value),
-                },
+                proto,
             },
-            why: raw.why.as_ref().map(
-                |Written {
-                     value: Sentence(why),
-                     ..
-                 }| why.clone(),
-            ),
+            why: raw.why.as_ref().map(|why| why.value.0.clone()),
             origin: at.origin(),
         })
     }
@@ -139,9 +149,8 @@ impl Check<'_> {
         let Some(cause) = impossible(to) else {
             return true;
         };
-        let message = format!("network.allow: {to} can never match: {cause}");
         let help = "remove the grant, or name what the job really needs";
-        self.refuse(at, Diagnostic::error(message).with_help(help));
+        self.refuse_grant(at, &format!("{to} can never match: {cause}"), help);
         false
     }
 
@@ -156,39 +165,63 @@ impl Check<'_> {
             Target::Below(_) => format!("{to} is more than one name"),
             Target::Network(_) => format!("{to} is reached without a name"),
         };
-        let message = format!("network.allow: {cause}, and this grant has no `why`");
         let help = "say in one line why the job needs it: why = \"…\"";
-        self.refuse(at, Diagnostic::error(message).with_help(help));
+        self.refuse_grant(at, &format!("{cause}, and this grant has no `why`"), help);
         false
     }
 
-    /// The ports in order, those that touch as one range.
-    fn ports(&mut self, raw: &RawReach, at: &At) -> Option<Vec<Ports>> {
-        let mut ports: Vec<Ports> = raw.ports.iter().map(|ports| ports.value).collect();
-        if ports.is_empty() {
-            let message = "network.allow: this grant can never match: it names no port".to_owned();
-            let help = "add the ports that the job needs: ports = [443]";
-            self.refuse(at, Diagnostic::error(message).with_help(help));
-            return None;
-        }
-        if let Some(dns) = raw.ports.iter().find(|ports| ports.value == DNS) {
-            let message = "network.allow: port 53 can never match: every DNS query of a sandbox is answered by its own resolver";
-            let help = "remove the port; names that `allow` has do resolve";
-            self.refuse(&dns.at, Diagnostic::error(message).with_help(help));
-            return None;
-        }
-        ports.sort_by_key(|ports| ports.first);
-        let mut joined: Vec<Ports> = Vec::new();
-        for next in ports {
-            match joined.last_mut() {
-                Some(last) if next.first <= last.last.saturating_add(1) => {
-                    last.last = last.last.max(next.last);
-                }
-                _ => joined.push(next),
+    /// An address has no name that what a job sends could be held against.
+    fn can_be_read(&mut self, to: &Target, proto: &Option<Written<Proto>>) -> bool {
+        match (to, proto) {
+            (Target::Network(_), Some(proto)) if proto.value != Proto::Raw => {
+                let cause =
+                    "this grant can never match: a network has no name to hold a request against";
+                let help = "leave `proto` out, or name the host in `to`";
+                self.refuse_grant(&proto.at, cause, help);
+                false
             }
+            _ => true,
         }
-        Some(joined)
     }
+
+    /// The ports in order, those that touch as one range.
+    fn ports(&mut self, written: &[Written<Ports>], at: &At) -> Option<Vec<Ports>> {
+        if let Some(dns) = written.iter().find(|ports| ports.value == DNS) {
+            let cause = "port 53 can never match: every DNS query of a sandbox is answered by its own resolver";
+            let help = "remove the port; names that `allow` has do resolve";
+            self.refuse_grant(&dns.at, cause, help);
+            return None;
+        }
+        let joined = joined(written);
+        let (cause, help) = match joined.len() {
+            0 => (
+                "this grant can never match: it names no port".to_owned(),
+                "add the ports that the job needs: ports = [443]",
+            ),
+            1..=PORTS_MAX => return Some(joined),
+            more => (
+                format!("{more} ports and ranges are more than {PORTS_MAX}"),
+                "write a range that holds them: ports = [\"8000-8099\"]",
+            ),
+        };
+        self.refuse_grant(at, &cause, help);
+        None
+    }
+}
+
+fn joined(written: &[Written<Ports>]) -> Vec<Ports> {
+    let mut ports: Vec<Ports> = written.iter().map(|ports| ports.value).collect();
+    ports.sort_by_key(|ports| ports.first);
+    let mut joined: Vec<Ports> = Vec::new();
+    for next in ports {
+        match joined.last_mut() {
+            Some(last) if next.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(next.last);
+            }
+            _ => joined.push(next),
+        }
+    }
+    joined
 }
 
 /// Why nothing a job does can lead there, if so.
@@ -211,64 +244,9 @@ fn impossible(to: &Target) -> Option<String> {
     }
 }
 
-/// How a connection to a port of the grant is read; `None` where its ports differ in that.
-fn reads(grant: &Grant, ports: Ports) -> Option<Proto> {
-    match grant.proto {
-        Some(proto) => Some(proto),
-        None if ports == Ports::one(443) => Some(Proto::Tls),
-        None if ports == Ports::one(80) => Some(Proto::Http),
-        None if ports.covers(Ports::one(443)) || ports.covers(Ports::one(80)) => None,
-        None => Some(Proto::Raw),
-    }
-}
-
-/// Whether `wide` lets through all that `narrow` does. What is not read at all
-/// lets everything through; ports are as [`NetworkGrant`] has them, joined.
-pub fn covers(wide: &Grant, narrow: &Grant) -> bool {
-    let port = |ports: &Ports| {
-        let (ports, read) = (*ports, reads(narrow, *ports));
-        let same = wide.proto == Some(Proto::Raw)
-            || (read.is_some() && read == reads(wide, ports))
-            || wide.proto == narrow.proto;
-        same && wide.ports.iter().any(|wide| wide.covers(ports))
-    };
-    wide.to.covers(&narrow.to) && narrow.ports.iter().all(port)
-}
-
-/// A sentence for each grant that adds nothing to another one.
-pub fn redundant(allow: &[NetworkGrant]) -> Vec<String> {
-    let one = |(at, narrow): (usize, &NetworkGrant)| {
-        let mut others = allow.iter().enumerate();
-        let (_, wide) = others.find(|(other, wide)| {
-            // Of two that cover each other the first stays.
-            let first = *other < at || !covers(&narrow.grant, &wide.grant);
-            *other != at && covers(&wide.grant, &narrow.grant) && first
-        })?;
-        Some(format!(
-            "network.allow with {} ({}) adds nothing to {} ({})",
-            narrow.grant.to, narrow.origin, wide.grant.to, wide.origin
-        ))
-    };
-    allow.iter().enumerate().filter_map(one).collect()
-}
-
-/// The ports as people write them: `80, 443, 8000-8099`.
-pub fn ports_text(ports: &[Ports]) -> String {
-    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-    ports.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn grant(to: &str, ports: &str, proto: Option<Proto>) -> Grant {
-        Grant {
-            to: Target::parse(to).unwrap(),
-            ports: vec![Ports::parse(ports).unwrap()],
-            proto,
-        }
-    }
 
     #[test]
     fn what_can_never_match_is_known() {
@@ -304,44 +282,5 @@ mod tests {
         for ours in [crate::net::GATEWAY, crate::net::JOB] {
             assert!(impossible(&ours.to_string()), "{ours}");
         }
-    }
-
-    #[test]
-    fn a_grant_covers_what_it_lets_through() {
-        let web = grant("*.a.b", "443", None);
-        assert!(covers(&web, &grant("x.a.b", "443", None)));
-        assert!(covers(&web, &grant("x.a.b", "443", Some(Proto::Tls))));
-        assert!(!covers(&web, &grant("x.a.b", "443", Some(Proto::Raw))));
-        assert!(!covers(&web, &grant("x.a.b", "444", None)));
-        let raw = grant("x.a.b", "1-65535", Some(Proto::Raw));
-        assert!(covers(&raw, &grant("x.a.b", "443", None)));
-        let every = grant("x.a.b", "1-65535", None);
-        assert!(covers(&every, &grant("x.a.b", "22", Some(Proto::Raw))));
-        assert!(covers(&every, &grant("x.a.b", "80-443", None)));
-        assert!(covers(&every, &grant("x.a.b", "443", Some(Proto::Tls))));
-        assert!(!covers(&every, &grant("x.a.b", "443", Some(Proto::Http))));
-        assert!(!covers(&every, &raw));
-    }
-
-    #[test]
-    fn of_equal_grants_the_later_is_redundant() {
-        let allow = |to: &str, line| NetworkGrant {
-            grant: grant(to, "443", None),
-            why: None,
-            origin: crate::source::origin::Origin::File {
-                path: "p".into(),
-                line,
-            },
-        };
-        let found = redundant(&[allow("x.a.b", 1), allow("*.a.b", 2), allow("c.d", 3)]);
-        assert_eq!(
-            found,
-            ["network.allow with x.a.b (p:1) adds nothing to *.a.b (p:2)"]
-        );
-        let twice = redundant(&[allow("a.b", 1), allow("a.b", 2)]);
-        assert_eq!(
-            twice,
-            ["network.allow with a.b (p:2) adds nothing to a.b (p:1)"]
-        );
     }
 }

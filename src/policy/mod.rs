@@ -3,7 +3,8 @@
 //! The way of a policy: `document` reads TOML by the tables of `schema` (its
 //! values are in `leaf`, `words`, `text`), `layer` lays it over `presets` and
 //! the `flags` over it, `validate` makes the [`Policy`] here and looks at paths
-//! with `expand` and `forbidden`, at the network with `egress`. From a policy, `effective` lists what holds;
+//! with `expand` and `forbidden`, at the network with `egress`
+//! and `overlap`. From a policy, `effective` lists what holds;
 //! `show`, `diff` and `json_schema` print. Nothing in this room reads a file:
 //! the command line hands in the text.
 
@@ -18,6 +19,7 @@ pub mod forbidden;
 pub mod json_schema;
 pub mod layer;
 pub mod leaf;
+pub mod overlap;
 pub mod presets;
 pub mod schema;
 pub mod show;

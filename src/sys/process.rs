@@ -2,6 +2,7 @@
 
 use rustix::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use rustix::io::Errno;
+use std::time::{Duration, Instant};
 
 /// Turns a libc-style return value into a result.
 pub(super) fn check(value: libc::c_long) -> Result<libc::c_long, Errno> {
@@ -152,9 +153,26 @@ pub fn set_name(name: &std::ffi::CStr) -> Result<(), Errno> {
 
 /// keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL): a fresh, empty session keyring.
 ///
+/// Keyrings of processes that are gone count until the kernel has collected them,
+/// which it does at leisure and without telling (security/keys/gc.c): a quota that
+/// is used up is tried again for two seconds.
+///
 /// # Errors
-/// The errno of keyctl(2).
+/// The errno of keyctl(2); EDQUOT when the user has all keys that
+/// /proc/sys/kernel/keys/maxkeys allows.
 pub fn join_fresh_keyring() -> Result<(), Errno> {
+    let end = Instant::now() + Duration::from_secs(2);
+    loop {
+        match join_keyring() {
+            Err(Errno::DQUOT) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn join_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring; nothing is read or written.
     check(unsafe {

@@ -117,6 +117,11 @@ impl LaunchError {
             Self::Step { failure, .. } if failure.errno == Errno::STALE.raw_os_error() => {
                 Some("it was exchanged while the sandbox started; start again".to_owned())
             }
+            Self::Step { failure, .. } if failure.call == "keyctl" => Some(
+                "each sandbox has a keyring, and a user has /proc/sys/kernel/keys/maxkeys keys: \
+                 stop other sandboxes, or as root: sysctl kernel.keys.maxkeys=2000"
+                    .to_owned(),
+            ),
             Self::Step { .. } | Self::Helper { .. } | Self::Cgroup(_) => {
                 Some("cofferdam doctor says what this host lacks".to_owned())
             }

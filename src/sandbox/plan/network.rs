@@ -6,7 +6,7 @@ use crate::host::facts::Tproxy;
 use crate::net::grant::{Limits, Proto, Rules, Target, WithoutName};
 use crate::net::{rules, suffix};
 use crate::policy::NetworkMode;
-use crate::policy::egress::{ports_text, redundant};
+use crate::policy::overlap::{ports_text, redundant};
 use crate::policy::words::Word;
 use crate::source::diagnostic::Diagnostic;
 
