@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::event::chain::{Broken, Chain, Flaw, walk};
 use crate::sandbox::explain::address::{self, AddressAnswer};
 use crate::sandbox::explain::call::{self, CallAnswer};
+use crate::sandbox::explain::destination::Destination;
 use crate::sandbox::explain::path::{self, PathAnswer, Standing};
 use crate::sandbox::explain::question::Question;
 use crate::sandbox::explain::remedy::Remedy;
@@ -88,6 +89,7 @@ fn text(explanation: &Explanation) -> String {
         sandbox,
         policy,
         refusals,
+        destinations,
         dropped,
         unobserved,
         degraded,
@@ -95,10 +97,15 @@ fn text(explanation: &Explanation) -> String {
     } = explanation;
     let (sandbox, policy) = (one_line(sandbox), one_line(policy));
     let times: u64 = refusals.iter().map(|refused| refused.times).sum();
+    let turned: u64 = destinations.iter().map(|refused| refused.times).sum();
     let mut lines = vec![format!(
         "{sandbox}, policy {policy}: {times} refusals recorded"
     )];
     lines.extend(refusals.iter().flat_map(refusal));
+    if turned > 0 {
+        lines.push(format!("\n{turned} connections and names refused:"));
+    }
+    lines.extend(destinations.iter().flat_map(destination));
     if *dropped > 0 {
         lines.push(format!(
             "\n{dropped} more events came too fast to be written."
@@ -136,6 +143,15 @@ fn refusal(refused: &Refused) -> Vec<String> {
         format!("  rule   {}", one_line(rule)),
     ];
     lines.extend(remedy_lines(remedy));
+    lines
+}
+
+fn destination(refused: &Destination) -> Vec<String> {
+    let mut lines = vec![
+        format!("\n{} x {}", refused.times, one_line(&refused.to)),
+        format!("  why    {}", refused.reason),
+    ];
+    lines.extend(remedy_lines(&refused.remedy));
     lines
 }
 

@@ -4,7 +4,7 @@
 //! whatever address, is handed to listeners in N0; everything else is refused
 //! at once. N0 has no route but that to the job, so nothing can leave it.
 
-use super::{DNS_PORT, JOB, RELAY_PORT};
+pub use super::{DNS_PORT, GATEWAY, JOB, PREFIX, RELAY_PORT};
 
 /// The gateway's end of the pair that joins N0 and N1.
 pub const GATEWAY_LINK: &str = "job";

@@ -490,6 +490,57 @@ mod tests {
         assert!(all.is_err() || all.unwrap().kind == Kind::Other(5));
     }
 
+    /// In a network namespace of this thread's own, which takes root's rights.
+    #[test]
+    fn a_route_is_told_with_gateway_and_prefix() {
+        let unshared = super::super::process::unshare(rustix::thread::UnshareFlags::NEWNET);
+        if unshared == Err(Errno::PERM) {
+            return;
+        }
+        super::super::network::loopback_up().unwrap();
+        let netlink = Netlink::open().unwrap();
+        let namespace = super::super::namespace::of_socket(&netlink).unwrap();
+        let pair = Pair {
+            name: "one",
+            peer: "other",
+            namespace: namespace.as_fd(),
+            mtu: 9000,
+        };
+        netlink.add_pair(pair).unwrap();
+        assert_eq!(netlink.add_pair(pair).unwrap_err().errno, Errno::EXIST);
+        let one = netlink.index("one").unwrap();
+        let address = Ipv4Addr::new(10, 1, 1, 1);
+        netlink.add_address(one, address, 24).unwrap();
+        netlink.set_up(one).unwrap();
+        netlink.set_up(netlink.index("other").unwrap()).unwrap();
+        let route = |to: &str| netlink.route(to.parse().unwrap());
+        assert_eq!(route("9.9.9.9").unwrap_err().errno, Errno::NETUNREACH);
+        let gateway = Ipv4Addr::new(10, 1, 1, 2);
+        netlink.add_default(gateway).unwrap();
+        let again = netlink.add_default(gateway).unwrap_err();
+        assert_eq!(again.errno, Errno::EXIST);
+        let off_link = netlink.add_default(Ipv4Addr::new(9, 9, 9, 9)).unwrap_err();
+        assert_eq!(
+            off_link.said.as_deref(),
+            Some("Nexthop has invalid gateway")
+        );
+        for (to, kind, by, prefix) in [
+            ("9.9.9.9", Kind::Unicast, Some(gateway.into()), 0),
+            ("10.1.1.9", Kind::Unicast, None, 24),
+            ("10.1.1.1", Kind::Local, None, 32),
+            ("127.0.0.9", Kind::Local, None, 8),
+            ("10.1.1.255", Kind::Other(3), None, 32),
+        ] {
+            let gateway = by;
+            let expected = Route {
+                kind,
+                gateway,
+                prefix,
+            };
+            assert_eq!(route(to), Ok(expected), "{to}");
+        }
+    }
+
     #[test]
     fn a_refusal_has_the_kernels_number_and_words() {
         let netlink = Netlink::open().unwrap();

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod call;
+pub mod destination;
 pub mod path;
 pub mod question;
 pub mod remedy;
@@ -15,6 +16,7 @@ use crate::confine::seccomp::{Filter, Verdict};
 use crate::event::{Event, Kind, Refusal};
 use crate::linux::syscall::Syscall;
 use crate::sandbox::plan::{Op, Plan, Step};
+use destination::Destination;
 use remedy::Remedy;
 use serde::Serialize;
 
@@ -27,6 +29,9 @@ pub struct Explanation {
     pub policy: String,
     /// Refusals that were recorded, the most frequent first.
     pub refusals: Vec<Refused>,
+    /// Destinations that were refused, the most frequent first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<Destination>,
     /// Events that were not written: there were more refusals than these.
     pub dropped: u64,
     /// Which refusals cannot be known.
@@ -79,6 +84,7 @@ pub fn explain(plan: &Plan, events: &[Event]) -> Explanation {
         sandbox: plan.name.clone(),
         policy: plan.policy.clone(),
         refusals: refusals(plan, events),
+        destinations: destination::refused(events),
         dropped: dropped.sum(),
         unobserved: unobserved(plan),
         degraded: degraded(plan),

@@ -63,9 +63,10 @@ pub struct Plan {
 
 impl Plan {
     /// What the stage needs: all but the rules of the filter, which reach it
-    /// compiled and proven.
+    /// compiled and proven, and those of the network, which are kept outside.
     pub fn without_rules(&self) -> Self {
         let mut plan = self.clone();
+        plan.network = None;
         for step in &mut plan.steps {
             if let Op::Seccomp { filter } = &mut step.op {
                 filter.groups.clear();

@@ -7,8 +7,8 @@
 
 use super::{Context, Failed};
 use crate::linux::capability::Capability;
-use crate::net::rules::{self, GATEWAY_LINK, JOB_LINK};
-use crate::net::{DNS_PORT, GATEWAY, JOB, PREFIX, RELAY_PORT};
+use crate::net::rules::{self, DNS_PORT, GATEWAY, JOB, PREFIX, RELAY_PORT};
+use crate::net::rules::{GATEWAY_LINK, JOB_LINK};
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::netlink::{Netlink, Pair, Refused};
