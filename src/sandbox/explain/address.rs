@@ -1,5 +1,6 @@
 //! [pure] What the plan says of a network address.
 
+use crate::net::grant::{Grant, Name, Rules, Target};
 use crate::sandbox::plan::{Namespace, Op, Plan};
 use core::net::IpAddr;
 use serde::Serialize;
@@ -29,6 +30,7 @@ pub fn why(plan: &Plan, address: &str, host: &str) -> AddressAnswer {
         ),
         (true, Ok(ip)) if loopback(ip) => (true, LOOPBACK.to_owned()),
         (true, Err(_)) if host == "localhost" => (true, LOOPBACK.to_owned()),
+        (true, _) if plan.network.is_some() => granted(plan.network.as_ref(), host),
         (true, Ok(_)) => (false, format!("{ALONE}; connecting answers ENETUNREACH")),
         (true, Err(_)) => (
             false,
@@ -54,6 +56,32 @@ pub fn why(plan: &Plan, address: &str, host: &str) -> AddressAnswer {
     }
 }
 
+/// What the grants say of a host, on whatever port.
+fn granted(rules: Option<&Rules>, host: &str) -> (bool, String) {
+    let leads = |grant: &&Grant| match (&grant.to, host.parse::<IpAddr>(), Name::parse(host)) {
+        (Target::Network(network), Ok(address), _) => network.contains(address.to_canonical()),
+        (Target::Host(name), Err(_), Ok(asked)) => *name == asked,
+        (Target::Below(zone), Err(_), Ok(asked)) => asked.is_below(zone),
+        _ => false,
+    };
+    let grants = rules.map(|rules| rules.grants.as_slice());
+    let leading: Vec<String> = grants
+        .unwrap_or_default()
+        .iter()
+        .filter(leads)
+        .map(|grant| {
+            let ports: Vec<String> = grant.ports.iter().map(ToString::to_string).collect();
+            format!("{} port {}", grant.to, ports.join(", "))
+        })
+        .collect();
+    if leading.is_empty() {
+        let told = "no grant leads there: a name is answered with NXDOMAIN, a connection is reset";
+        return (false, format!("{told}; --allow {host}:PORT would grant it"));
+    }
+    let reason = format!("granted: {}; other ports are reset", leading.join("; "));
+    (true, reason)
+}
+
 const ALONE: &str = "network none: the sandbox's network namespace has only a loopback";
 const LOOPBACK: &str =
     "the sandbox's own loopback: servers of the job itself answer there, never those of the host";
@@ -62,4 +90,48 @@ const LOOPBACK: &str =
 fn loopback(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || ip.is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::grant::{Cidr, Limits, Ports, WithoutName};
+
+    #[test]
+    fn grants_lead_to_names_and_networks_and_nowhere_else() {
+        let grant = |to, port| Grant {
+            to,
+            ports: vec![Ports::one(port)],
+            proto: None,
+        };
+        let name = |text: &str| Name::parse(text).unwrap();
+        let rules = Rules {
+            grants: vec![
+                grant(Target::Host(name("example.org")), 443),
+                grant(Target::Below(name("example.net")), 80),
+                grant(Target::Network(Cidr::parse("9.9.9.0/24").unwrap()), 53),
+            ],
+            tls_without_name: WithoutName::Refuse,
+            limits: Limits {
+                connections: 1,
+                new_per_second: 1,
+                dns_per_second: 1,
+            },
+        };
+        let asked = |host: &str| granted(Some(&rules), host);
+        assert!(asked("EXAMPLE.org").1.contains("example.org port 443"));
+        for reachable in ["a.example.net", "9.9.9.1", "::ffff:9.9.9.1"] {
+            assert!(asked(reachable).0, "{reachable}");
+        }
+        for refused in [
+            "example.net",
+            "a.example.org",
+            "9.9.8.1",
+            "2001:db8::1",
+            "a b",
+        ] {
+            assert!(!asked(refused).0, "{refused}");
+        }
+        assert!(asked("9.9.8.1").1.contains("--allow 9.9.8.1:PORT"));
+    }
 }
