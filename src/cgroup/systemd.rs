@@ -545,7 +545,7 @@ mod tests {
     fn a_real_bus_understands_us() {
         let path = socket("real-bus");
         let Some(mut daemon) = daemon(&path) else {
-            eprintln!("skipped: dbus-daemon is not installed");
+            eprintln!("SKIP a user bus: dbus-daemon is not installed");
             return;
         };
         let matched = Connection::open(&path)

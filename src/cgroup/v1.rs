@@ -189,7 +189,7 @@ mod tests {
         {
             facts::Cgroup::V1 { controllers } => Some(controllers),
             other => {
-                eprintln!("skipped {test}: needs root on cgroup v1, this is {other:?}");
+                eprintln!("SKIP {test}: needs root on cgroup v1, this is {other:?}");
                 None
             }
         }

@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn a_real_group_holds_kills_and_goes() {
         let Some(top) = writable_hierarchy() else {
-            eprintln!("skipped: no cgroup v2 hierarchy that this user may write");
+            eprintln!("SKIP cgroup v2: no cgroup v2 hierarchy that this user may write");
             return;
         };
         let name = format!("cofferdam-test-{}", std::process::id());
@@ -392,12 +392,14 @@ mod tests {
     #[test]
     fn a_group_that_fails_half_way_is_removed() {
         let Some(top) = writable_hierarchy() else {
-            eprintln!("skipped: no cgroup v2 hierarchy that this user may write");
+            eprintln!("SKIP cgroup v2: no cgroup v2 hierarchy that this user may write");
             return;
         };
         let parent = Directory::open_cgroup(&top).unwrap();
         if parent.read("cgroup.controllers").unwrap().contains("pids") {
-            eprintln!("skipped: this hierarchy has the pids controller, so nothing fails");
+            eprintln!(
+                "SKIP a missing controller: this hierarchy has the pids controller, so nothing fails"
+            );
             return;
         }
         let limits = Limits {
@@ -416,12 +418,12 @@ mod tests {
     #[test]
     fn processes_are_moved_outside_where_they_are_in_the_way() {
         let Some(top) = writable_hierarchy() else {
-            eprintln!("skipped: no cgroup v2 hierarchy that this user may write");
+            eprintln!("SKIP cgroup v2: no cgroup v2 hierarchy that this user may write");
             return;
         };
         let top = Directory::open_cgroup(&top).unwrap();
         if !top.read("cgroup.controllers").unwrap().contains("hugetlb") {
-            eprintln!("skipped: cgroup v2 has no hugetlb controller here");
+            eprintln!("SKIP hugetlb: cgroup v2 has no hugetlb controller here");
             return;
         }
         let before = top.read("cgroup.subtree_control").unwrap();

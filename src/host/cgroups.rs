@@ -290,7 +290,9 @@ mod tests {
         tree.controllers(&tree.session(), "cpuset cpu memory\n");
         let flags = rustix::fs::XattrFlags::empty();
         if let Err(error) = rustix::fs::setxattr(tree.session(), "user.delegate", b"1", flags) {
-            eprintln!("skipped: the temporary directory keeps no user attributes: {error}");
+            eprintln!(
+                "SKIP user attributes: the temporary directory keeps no user attributes: {error}"
+            );
             return;
         }
         let controllers = vec!["cpu".into(), "memory".into()];

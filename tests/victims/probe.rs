@@ -64,8 +64,9 @@ use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use verdict::{Verdict, line, not_run, refused};
 
-/// A probe that takes longer is stuck, and being stuck is no answer.
-const PATIENCE_MS: i32 = 20_000;
+/// A probe that takes longer is stuck, and being stuck is no answer. A sweep of all
+/// families has the kernel look for a module each, which takes its time in a guest.
+const PATIENCE_MS: i32 = 120_000;
 
 /// What the caller told us about the world outside.
 #[derive(Clone, Debug, Default)]
