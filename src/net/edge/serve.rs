@@ -150,7 +150,7 @@ impl Server {
             LOOKUPS..DNS_CLIENTS => self.look_up(place(LOOKUPS), false, reports),
             DNS_CLIENTS..CONNECTIONS => self.answer_stream(place(DNS_CLIENTS), reports),
             CONNECTIONS.. => {
-                let side = if token % 2 == 0 {
+                let side = if token.is_multiple_of(2) {
                     Side::Client
                 } else {
                     Side::Upstream
