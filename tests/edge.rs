@@ -414,7 +414,7 @@ fn neither_loopback_nor_metadata_is_reached_by_a_wide_grant() {
                 [10, 9, 0, 1],
                 [10, 9, 0, 2],
                 [192, 168, 0, 1],
-                [224, 0, 0, 1],
+                [192, 0, 2, 1],
             ] {
                 let reason = world.refused(address.into(), 7000, b"");
                 assert!(

@@ -95,8 +95,12 @@ impl Server {
 
     pub(super) fn accept_dns(&mut self) {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let Ok(socket) = accept_with(&self.listeners.dns_tcp, flags) else {
-            return;
+        let socket = match accept_with(&self.listeners.dns_tcp, flags) {
+            Ok(socket) => socket,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                return self.pause();
+            }
+            Err(_) => return,
         };
         let clients = &mut self.dns_clients.places;
         let place = clients.iter().position(Option::is_none);

@@ -226,9 +226,7 @@ impl Server {
                 Ok(socket) => self.begin(socket, reports),
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    self.listen(EventFlags::empty());
-                    self.paused = Some(Instant::now() + SHORTAGE);
-                    return;
+                    return self.pause();
                 }
                 // Errors of one connection: accept(2).
                 Err(_) => {}
@@ -236,15 +234,22 @@ impl Server {
         }
     }
 
+    /// Nothing is accepted for a while: there is no descriptor to be had.
+    pub(super) fn pause(&mut self) {
+        self.listen(EventFlags::empty());
+        self.paused = Some(Instant::now() + SHORTAGE);
+    }
+
     fn listen(&self, flags: EventFlags) {
-        let token = EventData::new_u64(TCP);
-        // A listener that is registered can be changed.
-        crate::sys::unheard(epoll::modify(
-            &self.epoll,
-            &self.listeners.tcp,
-            token,
-            flags,
-        ));
+        let listeners = [
+            (&self.listeners.tcp, TCP),
+            (&self.listeners.dns_tcp, DNS_TCP),
+        ];
+        for (listener, token) in listeners {
+            let token = EventData::new_u64(token);
+            // A listener that is registered can be changed.
+            crate::sys::unheard(epoll::modify(&self.epoll, listener, token, flags));
+        }
     }
 
     /// Decides about a new connection by the address it was going to.
