@@ -17,6 +17,7 @@ mod support;
 mod commands;
 mod crash;
 mod cycles;
+mod egress;
 mod ending;
 mod ids;
 mod limits;

@@ -1,0 +1,217 @@
+//! A job with a network from end to end: `cofferdam run --allow`, its edge, and a
+//! world that the test makes: a host with one link to a resolver and a server.
+
+use crate::site::{Site, output, program, stdout, text, until};
+use crate::support::skip;
+use rustix::fd::AsFd;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// Public, and in nobody's use here.
+const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+/// Says what the server said.
+const FETCH: &str = "fetch() { exec 3<>/dev/tcp/$1/$2 && echo hello >&3 && cat <&3; }; ";
+
+struct World {
+    host: Child,
+    far: Child,
+    /// Queries that reached the resolver, as they were.
+    asked: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for keeper in [&mut self.host, &mut self.far] {
+            keeper.kill().unwrap();
+            keeper.wait().unwrap();
+        }
+    }
+}
+
+/// A process that keeps a network namespace.
+fn keeper() -> Child {
+    let child = Command::new("unshare")
+        .args(["--net", "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    until("a network namespace", || {
+        let its = std::fs::read_link(namespace(&child)).ok()?;
+        (its != own).then_some(())
+    });
+    child
+}
+
+fn namespace(keeper: &Child) -> String {
+    format!("/proc/{}/ns/net", keeper.id())
+}
+
+fn ip(within: &Child, arguments: &str) {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net={}", namespace(within)))
+        .arg("ip");
+    assert!(
+        command
+            .args(arguments.split(' '))
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+/// Runs `work` in a thread of its own within the namespace.
+fn within<T: Send + 'static>(keeper: &Child, work: fn() -> T) -> T {
+    let file = File::open(namespace(keeper)).unwrap();
+    let thread = std::thread::spawn(move || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        work()
+    });
+    thread.join().unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let (host, far) = (keeper(), keeper());
+        let pair = format!("link add near type veth peer name away netns {}", far.id());
+        ip(&host, &pair);
+        for arguments in [
+            "addr add 10.9.0.1/24 dev near",
+            "link set lo up",
+            "link set near up",
+        ] {
+            ip(&host, arguments);
+        }
+        for arguments in [
+            "addr add 10.9.0.2/24 dev away",
+            "addr add 93.184.216.34/32 dev away",
+            "link set away up",
+        ] {
+            ip(&far, arguments);
+        }
+        ip(&host, "route add default via 10.9.0.2");
+        let (resolver, server) = within(&far, || {
+            let resolver = UdpSocket::bind((RESOLVER, 53)).unwrap();
+            (resolver, TcpListener::bind((SERVER, 8080)).unwrap())
+        });
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let queries = Arc::clone(&asked);
+        std::thread::spawn(move || resolve(&resolver, &queries));
+        std::thread::spawn(move || serve(&server));
+        Self { host, far, asked }
+    }
+
+    /// `cofferdam`, on the host with this resolver.
+    fn cofferdam(&self, site: &Site, root: bool, arguments: &[&str]) -> Output {
+        let conf = site.base().join("resolv.conf");
+        site.write(&conf, &format!("nameserver {RESOLVER}\n"));
+        let mount = format!(
+            "mount --bind {} /etc/resolv.conf && exec \"$@\"",
+            conf.display()
+        );
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", namespace(&self.host)));
+        command.args(["unshare", "--mount", "sh", "-c", &mount, "sh"]);
+        let (account, mut home) = (&site.account, "/root".to_owned());
+        if !root {
+            let (uid, gid) = (account.uid.to_string(), account.gid.to_string());
+            command.args(["setpriv", "--reuid", &uid, "--regid", &gid, "--init-groups"]);
+            home = account.home.display().to_string();
+        }
+        command.args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+        command.arg(format!("HOME={home}")).arg(program());
+        output(command.args(arguments).current_dir("/"))
+    }
+}
+
+/// A records: every name is the server's, but `inward` is this host's.
+fn resolve(socket: &UdpSocket, asked: &Mutex<Vec<Vec<u8>>>) {
+    let mut query = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut query) {
+        let query = &query[..length];
+        asked.lock().unwrap().push(query.to_vec());
+        let inward = query.windows(6).any(|part| part == b"inward");
+        let address = if inward { Ipv4Addr::LOCALHOST } else { SERVER };
+        let mut answer = [&query[..2], b"\x81\x80\0\x01\0\x01\0\0\0\0", &query[12..]].concat();
+        answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04");
+        answer.extend(address.octets());
+        socket.send_to(&answer, from).unwrap();
+    }
+}
+
+/// Says so to whoever says something.
+fn serve(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut word = [0; 6];
+        if stream.read_exact(&mut word).is_ok() {
+            stream.write_all(b"served\n").unwrap();
+        }
+    }
+}
+
+#[test]
+fn only_what_is_granted_is_reached_and_the_events_say_what() {
+    if !rustix::process::getuid().is_root() {
+        skip("a world of namespaces", "the tester is not root");
+        return;
+    }
+    let world = World::new();
+    for root in [false, true] {
+        let site = Site::alone(&format!("egress-{root}"));
+        let name = format!("egress-{root}");
+        let run = |script: &str| {
+            let script = format!("{FETCH}{script}");
+            let grants = [
+                "--allow",
+                "www.example.org:8080",
+                "--allow",
+                "inward.example.org:8080",
+            ];
+            let mut arguments = vec!["run", "--name", &name];
+            arguments.extend(grants);
+            arguments.extend(["--", "bash", "-c", &script]);
+            world.cofferdam(&site, root, &arguments)
+        };
+        let output = run("fetch www.example.org 8080");
+        assert_eq!(stdout(&output), "served", "{}", text(&output));
+        let events = stdout(&world.cofferdam(&site, root, &["events", &name]));
+        assert!(
+            events.contains("www.example.org (93.184.216.34) port 8080"),
+            "{events}"
+        );
+        assert!(events.contains("6 bytes sent, 7 received"), "{events}");
+        world.asked.lock().unwrap().clear();
+        for (refused, told) in [
+            ("fetch other.example.org 8080", "other.example.org"),
+            ("fetch 93.184.216.34 8080", "93.184.216.34 port 8080"),
+            (
+                "fetch www.example.org 8081",
+                "www.example.org (198.18.0.1) port 8081",
+            ),
+            ("fetch inward.example.org 8080", "inward.example.org"),
+            ("fetch 10.9.0.1 22", "10.9.0.1 port 22"),
+        ] {
+            let output = run(refused);
+            assert!(output.stdout.is_empty(), "{refused}: {}", text(&output));
+            let events = stdout(&world.cofferdam(&site, root, &["events", &name]));
+            let line = events.lines().find(|line| line.contains(told));
+            assert!(
+                line.is_some_and(|line| line.contains("refused")),
+                "{refused}: {events}"
+            );
+        }
+        let asked = world.asked.lock().unwrap();
+        let leaked = asked
+            .iter()
+            .any(|query| query.windows(5).any(|part| part == b"other"));
+        assert!(!leaked, "a name without a grant was asked for upstream");
+    }
+}
