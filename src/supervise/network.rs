@@ -87,6 +87,7 @@ pub fn event(rules: &Rules, record: Record) -> Option<Kind> {
                 address,
                 port,
                 reason,
+                count: 1,
             }
         }
         Record::Lost(count) => Kind::Dropped {
