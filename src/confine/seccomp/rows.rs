@@ -560,6 +560,13 @@ fn the_edge_makes_tcp_and_udp_sockets_and_nothing_else() {
         .collect();
     assert_eq!(made, [(2, 1), (2, 2), (10, 1), (10, 2)]);
     assert!(!allowed(2, 1, 132));
+    let control = |command| edge.verdict(fcntl, &args(&[3, command])).allows();
+    assert_eq!(
+        (0..2048)
+            .filter(|command| control(*command))
+            .collect::<Vec<_>>(),
+        [1031]
+    );
     let set = |level, name| edge.verdict(setsockopt, &args(&[3, level, name])).allows();
     assert!(set(1, 13) && set(6, 1));
     assert!(!set(0, 19) && !set(1, 36) && !set(6, 31));
