@@ -4,6 +4,7 @@ use crate::host::Host;
 use crate::idle::pss;
 use crate::table::{Row, median};
 use crate::world::{SERVER, World};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -123,6 +124,7 @@ fn with_server<T: Send>(
     work: impl FnOnce() -> Result<T, String> + Send,
 ) -> Result<T, String> {
     let world = World::new(host.by_root)?;
+    raise_descriptors();
     let listener = world.far(|| TcpListener::bind((SERVER, PORT)).unwrap());
     std::thread::scope(|scope| {
         // Ends with its listener, which is shut down below.
@@ -176,10 +178,18 @@ pub fn connect(address: &str, count: usize) {
 
 /// In the job: says `open` once `count` connections are, and holds them until its input ends.
 pub fn hold(address: &str, count: usize) {
+    raise_descriptors();
     let open: Vec<TcpStream> = (0..count).map(|_| greeted(address)).collect();
     println!("open");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     drop(open);
+}
+
+/// As many as it may have.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 fn greeted(address: &str) -> TcpStream {
