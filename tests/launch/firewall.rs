@@ -1,0 +1,531 @@
+//! The host's own firewall: what a job reaches is what its caller would, and never the host.
+//!
+//! Scenarios by the numbers that tests/vm/README.md lists. Wherever something is
+//! refused, a control of the same rules and another caller shows that it is there.
+
+use crate::egress::{RESOLVER, SERVER, World, ip, serve, within};
+use crate::site::{Site, output, signal, stdout, until};
+use crate::support::skip;
+use rustix::process::Signal;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+/// Says `served`, `refused`, or `hung` where nothing answers.
+const FETCH: &str = r#"
+fetch() {
+    said=$(timeout ${3-10} bash -c "exec 3<>/dev/tcp/$1/$2 && echo hello >&3 && cat <&3" 2>/dev/null)
+    case $? in 124) echo hung;; *) echo ${said:-refused};; esac
+}
+"#;
+
+/// What is on the host, on its LAN and in the world, all on one port.
+const SERVED: u16 = 9000;
+/// On the LAN; answers as often as it is spoken to.
+const PATIENT: u16 = 7001;
+/// Where a host has its own, and what nobody reaches by a name.
+const SPECIAL: [&str; 10] = [
+    "169.254.169.254",
+    "168.63.129.16",
+    "100.100.100.200",
+    "192.0.0.192",
+    "10.1.2.3",
+    "172.16.0.9",
+    "192.168.0.9",
+    "100.64.0.9",
+    "198.51.100.9",
+    "240.0.0.9",
+];
+
+/// Somebody on a host with a firewall.
+struct Caller {
+    world: World,
+    root: bool,
+    name: String,
+    site: Site,
+}
+
+impl Caller {
+    /// The account, and root.
+    fn each(test: &str, work: impl Fn(&Self)) {
+        if !rustix::process::getuid().is_root() {
+            skip("a host with a firewall", "the tester is not root");
+            return;
+        }
+        for root in [false, true] {
+            let name = format!("firewall-{test}-{root}");
+            let site = Site::alone(&name);
+            let world = World::new();
+            work(&Self {
+                world,
+                root,
+                name,
+                site,
+            });
+        }
+    }
+
+    /// Servers on every address of the host and of the world.
+    fn serve_everywhere(&self) {
+        for address in SPECIAL {
+            ip(&self.world.far, &format!("addr add {address}/32 dev away"));
+        }
+        for place in [&self.world.host, &self.world.far] {
+            let any = (Ipv4Addr::UNSPECIFIED, SERVED);
+            let listener = within(place, move || TcpListener::bind(any).unwrap());
+            std::thread::spawn(move || serve(&listener));
+        }
+    }
+
+    /// A script of root on the host; what it prints.
+    fn host(&self, script: &str) -> String {
+        stdout(&output(
+            self.world
+                .command(&self.site, true, "bash")
+                .args(["-c", &format!("{FETCH}{script}")]),
+        ))
+    }
+
+    /// What the caller itself gets, outside of any sandbox.
+    fn control(&self, root: bool, script: &str) -> String {
+        let mut command = self.world.command(&self.site, root, "bash");
+        stdout(&output(command.args(["-c", &format!("{FETCH}{script}")])))
+    }
+
+    /// The host's firewall is this and nothing else.
+    fn rules(&self, output: &str) {
+        let rules = format!(
+            "flush ruleset\ntable inet firewall {{\nchain output {{\n\
+             type filter hook output priority filter; policy accept;\n{output}\n}}\n}}\n"
+        );
+        let path = self.site.base().join("rules.nft");
+        self.site.write(&path, &rules);
+        self.host(&format!("nft -f {}", path.display()));
+    }
+
+    fn arguments<'a>(&'a self, grants: &[&'a str], script: &'a str) -> Vec<&'a str> {
+        let mut arguments = vec!["run", "--name", &self.name];
+        for grant in grants {
+            arguments.extend(["--allow", grant]);
+        }
+        arguments.extend(["--", "bash", "-c", script]);
+        arguments
+    }
+
+    /// What a job with these grants prints.
+    fn job(&self, grants: &[&str], script: &str) -> String {
+        let script = format!("{FETCH}{script}");
+        stdout(&self.cofferdam(&self.arguments(grants, &script)))
+    }
+
+    fn cofferdam(&self, arguments: &[&str]) -> Output {
+        self.world.cofferdam(&self.site, self.root, arguments)
+    }
+
+    fn events(&self) -> String {
+        stdout(&self.cofferdam(&["events", &self.name]))
+    }
+
+    /// A job that answers to each line with what one call of `step` prints.
+    fn dialogue(&self, grants: &[&str], step: &str) -> Dialogue {
+        let script = format!("{FETCH}{step}\nwhile read -r word; do step $word; done");
+        let mut command = self
+            .world
+            .command(&self.site, self.root, &crate::site::program());
+        command.args(self.arguments(grants, &script));
+        Dialogue::with(&mut command)
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A detached job must not outlive the test that failed.
+            for name in [&self.name, &format!("{}-other", self.name)] {
+                self.cofferdam(&["rm", "-f", name]);
+            }
+        }
+    }
+}
+
+/// A program that answers each line with a line.
+struct Dialogue {
+    child: Child,
+    input: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Dialogue {
+    fn with(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            child,
+            input,
+            answers,
+        }
+    }
+
+    fn ask(&mut self, word: &str) -> String {
+        writeln!(self.input, "{word}").unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn end(self) {
+        let Self {
+            mut child, input, ..
+        } = self;
+        drop(input);
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+/// T09, T10, T16 with a grant, T21.
+#[test]
+fn output_rules_decide_as_for_any_program_of_the_caller() {
+    Caller::each("output", |caller| {
+        caller.serve_everywhere();
+        let grants = ["10.9.0.2/32:9000", "www.example.org:8080"];
+        // The neighbour, then the world.
+        let script = "fetch 10.9.0.2 9000 ${limit-10}; fetch www.example.org 8080";
+        for (rules, neighbour, world) in [
+            ("", "served", "served"),
+            (
+                "ip daddr 10.9.0.2 tcp dport 9000 reject with tcp reset",
+                "refused",
+                "served",
+            ),
+            (
+                "ip daddr 10.9.0.2 tcp dport 9000 reject",
+                "refused",
+                "served",
+            ),
+            (
+                "ip daddr 10.9.0.2 tcp dport 9000 reject with icmpx admin-prohibited",
+                "refused",
+                "served",
+            ),
+            (
+                "oifname != lo meta l4proto tcp meta skuid != 0 reject with tcp reset",
+                "refused",
+                "refused",
+            ),
+            (
+                "oifname != lo meta l4proto tcp meta skuid 0 reject with tcp reset",
+                "served",
+                "served",
+            ),
+            ("", "served", "served"),
+        ] {
+            caller.rules(rules);
+            let control = format!("{script}").replace("www.example.org", &SERVER.to_string());
+            let expected = format!("{neighbour}\n{world}");
+            assert_eq!(
+                caller.control(false, &control),
+                expected,
+                "control: {rules}"
+            );
+            assert_eq!(caller.job(&grants, script), expected, "{rules}");
+        }
+        caller.rules("ip daddr 10.9.0.2 tcp dport 9000 drop");
+        assert_eq!(caller.control(false, "fetch 10.9.0.2 9000 1"), "hung");
+        assert_eq!(caller.job(&grants, "fetch 10.9.0.2 9000 1"), "hung");
+        // Whoever starts it, it is never root that dials.
+        caller.rules("oifname != lo meta skuid 0 meta l4proto { tcp, udp } counter");
+        assert_eq!(caller.job(&grants, script), "served\nserved");
+        let listed = caller.host("nft list ruleset");
+        assert!(listed.contains("counter packets 0 bytes 0"), "{listed}");
+    });
+}
+
+/// T19 and T21 outwards: what is open is cut when, and only when, a control is.
+#[test]
+fn an_open_connection_follows_the_rules_as_they_change() {
+    Caller::each("open", |caller| {
+        let listener = within(&caller.world.far, || {
+            TcpListener::bind((RESOLVER, PATIENT)).unwrap()
+        });
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    let mut word = [0; 6];
+                    while stream.read_exact(&mut word).is_ok() {
+                        stream.write_all(b"served\n").unwrap();
+                    }
+                });
+            }
+        });
+        // From before the first packet on: the kernel tracks no connection that no rule asks about.
+        let established = "ct state established accept";
+        caller.rules(established);
+        let step = "step() { said=; echo hello 2>/dev/null >&3 && read -r -t 10 said <&3; \
+                    echo ${said:-lost}; }; exec 3<>/dev/tcp/10.9.0.2/7001";
+        let mut job = caller.dialogue(&["10.9.0.2/32:7001"], step);
+        let mut control = within(&caller.world.host, || {
+            let stream = TcpStream::connect((RESOLVER, PATIENT)).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
+            stream
+        });
+        let mut both = |rules: &str, expected: &str| {
+            caller.rules(rules);
+            let mut said = [0; 7];
+            let heard = control
+                .write_all(b"hello\n")
+                .and_then(|()| control.read_exact(&mut said));
+            let heard = heard.map_or("lost", |()| "served");
+            assert_eq!(heard, expected, "control: {rules}");
+            assert_eq!(job.ask("x"), expected, "{rules}");
+        };
+        let reject = "tcp dport 7001 reject with tcp reset";
+        both(established, "served");
+        both(&format!("{established}\n{reject}"), "served");
+        // A new one is refused while the open one goes on.
+        assert_eq!(caller.control(true, "fetch 10.9.0.2 7001"), "refused");
+        both(established, "served");
+        both(&format!("{reject}\n{established}"), "lost");
+        job.end();
+    });
+}
+
+/// T12, T13, T15 and T16: by no name that resolves to it, and by no notation.
+#[test]
+fn no_name_leads_to_the_host_its_networks_or_its_metadata() {
+    Caller::each("names", |caller| {
+        caller.serve_everywhere();
+        let own = ["10.9.0.1", "127.0.0.1", "127.8.8.8", "0.0.0.0"];
+        let all: Vec<&str> = own.into_iter().chain(["10.9.0.2"]).chain(SPECIAL).collect();
+        // 240.0.0.0/4 is nobody's, and nothing dials it.
+        let there: Vec<&&str> = all.iter().filter(|at| !at.starts_with("240")).collect();
+        let fetch = |of: String| format!("for to in {of}; do fetch $to {SERVED}; done | uniq");
+        let plain = |list: &[&str]| list.join(" ");
+        let list: Vec<&str> = there.iter().map(|at| **at).collect();
+        assert_eq!(caller.control(false, &fetch(plain(&list))), "served");
+        let names: Vec<String> = all
+            .iter()
+            .chain(&["224.0.0.1", "255.255.255.255", "169.254.7.1", "169.254.7.2"])
+            .map(|at| format!("at-{}.example.org", at.replace('.', "-")))
+            .collect();
+        let grants = ["*.example.org:9000"];
+        let said = caller.job(&grants, &fetch(names.join(" ")));
+        assert_eq!(said, "refused", "{}", caller.events());
+        let events = caller.events();
+        for name in &names {
+            let line = events.lines().find(|line| line.contains(name.as_str()));
+            let refused = line.is_some_and(|line| line.contains("refused"));
+            assert!(refused, "{name}: {events}");
+        }
+        // The name's own addresses are the only way; a plain one is nobody's.
+        let notations = "127.1 0177.0.0.1 0x7f.1 2130706433 ::1 ::ffff:127.0.0.1 ::ffff:10.9.0.1 \
+                         167837697 ::ffff:169.254.169.254 2852039166 0xa9fea9fe fd00:ec2::254 \
+                         10.0.2.2 169.254.7.1 host.docker.internal";
+        let script = fetch(format!("{} {notations}", plain(&all)));
+        assert_eq!(caller.job(&grants, &script), "refused");
+        assert_eq!(
+            caller.job(
+                &grants,
+                &format!("fetch at-93-184-216-34.example.org {SERVED}")
+            ),
+            "served"
+        );
+    });
+}
+
+/// T12 and T14 with a grant for the network, and an address that comes later.
+#[test]
+fn no_network_grant_leads_to_the_host_itself() {
+    Caller::each("networks", |caller| {
+        caller.serve_everywhere();
+        let step = "step() { fetch $1 9000; }";
+        let grants = [
+            "10.0.0.0/8:9000",
+            "www.example.org:9000",
+            "www.example.org:8080",
+        ];
+        let mut job = caller.dialogue(&grants, step);
+        assert_eq!(job.ask("10.9.0.2"), "served");
+        assert_eq!(job.ask("10.9.0.1"), "refused");
+        assert_eq!(job.ask("192.168.0.9"), "refused");
+        assert_eq!(job.ask("10.1.2.3"), "served");
+        ip(&caller.world.host, "addr add 10.1.2.3/32 dev near");
+        assert_eq!(caller.control(false, "fetch 10.1.2.3 9000"), "served");
+        assert_eq!(job.ask("10.1.2.3"), "refused");
+        let events = caller.events();
+        let last = events
+            .lines()
+            .rfind(|line| line.contains("10.1.2.3"))
+            .unwrap();
+        assert!(last.contains("this host"), "{events}");
+        // A public address may be a neighbour's: without a gateway it is on the LAN.
+        assert_eq!(job.ask("www.example.org"), "served");
+        ip(&caller.world.host, "route add 93.184.216.34/32 dev near");
+        assert_eq!(
+            caller.control(false, &format!("fetch {SERVER} 9000")),
+            "served"
+        );
+        assert_eq!(job.ask("www.example.org"), "refused");
+        ip(
+            &caller.world.host,
+            "route replace blackhole 93.184.216.34/32",
+        );
+        assert_eq!(job.ask("www.example.org"), "refused");
+        job.end();
+    });
+}
+
+/// T23 and T24: whoever is asked, it is our answer, and nothing else leaves.
+#[test]
+fn no_query_and_nothing_else_leaves_for_another_server() {
+    Caller::each("dns", |caller| {
+        let strangers = "ip daddr { 8.8.8.8, 1.1.1.1 } counter\n\
+                         udp dport 53 ip daddr != 10.9.0.2 counter";
+        caller.rules(strangers);
+        // An A query for www.example.org; the third byte of the answer says so.
+        let query = r"\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03org\x00\x00\x01\x00\x01";
+        let script = format!(
+            "exec 4<>/dev/udp/8.8.8.8/53; printf '{query}' >&4; \
+             timeout 10 head -c 8 <&4 | od -An -tx1 -v; \
+             exec 5<>/dev/tcp/1.1.1.1/53; printf '\\x00\\x21{query}' >&5; \
+             timeout 10 head -c 10 <&5 | od -An -tx1 -v; \
+             fetch 1.1.1.1 853; fetch 1.1.1.1 443; fetch 1.1.1.1 8080"
+        );
+        let said = caller.job(&["www.example.org:8080"], &script);
+        let lines: Vec<&str> = said.lines().map(str::trim).collect();
+        assert_eq!(
+            (&lines[0][..5], &lines[0][18..]),
+            ("00 07", "00 01"),
+            "one question, one answer: {said}"
+        );
+        assert!(lines[1].ends_with("00 01 00 01"), "{said}");
+        assert_eq!(lines[2..], ["refused"; 3], "{said}");
+        let listed = caller.host("nft list ruleset");
+        assert_eq!(
+            listed.matches("counter packets 0 bytes 0").count(),
+            2,
+            "{listed}"
+        );
+    });
+}
+
+/// Each has a network of its own and no way to the other.
+#[test]
+fn two_sandboxes_do_not_reach_each_other() {
+    Caller::each("two", |caller| {
+        let other = format!("{}-other", caller.name);
+        let listen = "use Socket; socket($s, AF_INET, SOCK_STREAM, 0); \
+                      bind($s, sockaddr_in(9000, INADDR_ANY)) or die; listen($s, 9); \
+                      while (accept($c, $s)) { sysread $c, $_, 6; syswrite $c, \"served\\n\"; close $c }";
+        let grants = [
+            "--allow",
+            "10.0.0.0/8:9000",
+            "--allow",
+            "*.example.org:9000",
+        ];
+        let mut arguments = vec!["run", "-d", "--name", &other];
+        arguments.extend(grants);
+        arguments.extend(["--", "perl", "-e", listen]);
+        stdout(&caller.cofferdam(&arguments));
+        let fetch = format!("{FETCH}fetch 169.254.7.2 9000");
+        until("the other sandbox's server", || {
+            let said = caller.cofferdam(&["exec", &other, "--", "bash", "-c", &fetch]);
+            (stdout(&said) == "served").then_some(())
+        });
+        let all = "127.0.0.1 169.254.7.1 169.254.7.2 10.9.0.1 at-169-254-7-2.example.org \
+                   at-127-0-0-1.example.org at-10-9-0-1.example.org";
+        let script = format!("for to in {all}; do fetch $to 9000; done | uniq");
+        let said = caller.job(&["10.0.0.0/8:9000", "*.example.org:9000"], &script);
+        assert_eq!(said, "refused");
+        stdout(&caller.cofferdam(&["rm", "-f", &other]));
+    });
+}
+
+/// T22 and T29: the host is the same before, during, after, and after kill -9.
+#[test]
+fn nothing_of_the_host_changes_and_nothing_is_left() {
+    Caller::each("same", |caller| {
+        caller.serve_everywhere();
+        let state = || {
+            caller.host(
+                "nft list ruleset; ip rule; ip -o link; ip -o addr; ip route show table all; \
+                 ip -6 route show table all; ss -Hltnu; \
+                 grep -r . /proc/sys/net 2>/dev/null | grep -v -e random -e secret -e _seq -e count",
+            )
+        };
+        caller.host(
+            "sysctl -q net.ipv4.ip_forward=0; nft add table ip filter; \
+             nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
+        );
+        until("addresses that are nobody else's", || {
+            (!caller.host("ip -o addr").contains("tentative")).then_some(())
+        });
+        let before = state();
+        let same = |when: &str| {
+            let now = state();
+            let changes: Vec<&str> = (now.lines().filter(|line| !before.contains(line)))
+                .chain(before.lines().filter(|line| !now.contains(line)))
+                .collect();
+            assert_eq!(changes, Vec::<&str>::new(), "{when}");
+        };
+        let grants = ["--allow", "www.example.org:8080"];
+        let fetch = format!("{FETCH}fetch www.example.org 8080");
+        for victim in [None, Some("supervisor"), Some("edge")] {
+            let mut arguments = vec!["run", "-d", "--name", &caller.name];
+            arguments.extend(grants);
+            arguments.extend(["--", "sleep", "1000"]);
+            stdout(&caller.cofferdam(&arguments));
+            let exec = ["exec", &caller.name, "--", "bash", "-c", &fetch];
+            assert_eq!(stdout(&caller.cofferdam(&exec)), "served");
+            same("during");
+            let inspected = stdout(&caller.cofferdam(&["inspect", &caller.name]));
+            let supervisor = supervisor(&inspected);
+            match victim {
+                None => {}
+                Some("supervisor") => signal(supervisor, Signal::KILL),
+                Some(_) => signal(edge_of(supervisor), Signal::KILL),
+            }
+            if let Some(victim) = victim {
+                until("the end of the sandbox", || {
+                    let said = caller.cofferdam(&exec);
+                    (!said.status.success()).then_some(())
+                });
+                same(&format!("after kill -9 of the {victim}"));
+            }
+            if victim == Some("supervisor") {
+                // Any command cleans up after it.
+                let listed = stdout(&caller.cofferdam(&["ps"]));
+                assert!(!listed.contains(&caller.name), "{listed}");
+            } else {
+                stdout(&caller.cofferdam(&["rm", "-f", &caller.name]));
+            }
+            same("after");
+        }
+    });
+}
+
+fn supervisor(inspected: &str) -> i32 {
+    let value: serde_json::Value = serde_json::from_str(inspected).unwrap();
+    let found = value["processes"]["supervisor"]["pid"].as_i64();
+    i32::try_from(found.unwrap_or_else(|| panic!("{inspected}"))).unwrap()
+}
+
+/// The supervisor's child that reads what the job sends.
+fn edge_of(supervisor: i32) -> i32 {
+    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+    let children = fs::read_to_string(children).unwrap();
+    let mut found = children.split_whitespace().filter(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim_end() == "cofferdam-edge"
+    });
+    found.next().unwrap().parse().unwrap()
+}
