@@ -29,14 +29,19 @@ pub struct World {
 impl Drop for World {
     fn drop(&mut self) {
         for keeper in [&mut self.host, &mut self.far] {
-            keeper.kill().unwrap();
-            keeper.wait().unwrap();
+            end(keeper);
         }
     }
 }
 
+/// Gives up a namespace.
+pub fn end(keeper: &mut Child) {
+    keeper.kill().unwrap();
+    keeper.wait().unwrap();
+}
+
 /// A process that keeps a network namespace.
-fn keeper() -> Child {
+pub fn keeper() -> Child {
     let child = Command::new("unshare")
         .args(["--net", "--", "cat"])
         .stdin(Stdio::piped())

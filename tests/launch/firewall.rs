@@ -3,8 +3,8 @@
 //! Scenarios by the numbers that tests/vm/README.md lists. Wherever something is
 //! refused, a control of the same rules and another caller shows that it is there.
 
-use crate::egress::{RESOLVER, SERVER, World, ip, serve, within};
-use crate::site::{Site, output, signal, stdout, until};
+use crate::egress::{RESOLVER, SERVER, World, end, ip, keeper, serve, within};
+use crate::site::{Site, output, signal, stderr, stdout, until};
 use crate::support::skip;
 use rustix::process::Signal;
 use std::fs;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Says `served`, `refused`, or `hung` where nothing answers.
 const FETCH: &str = r#"
 fetch() {
-    said=$(timeout ${3-10} bash -c "exec 3<>/dev/tcp/$1/$2 && echo hello >&3 && cat <&3" 2>/dev/null)
+    said=$(timeout ${3-10} bash -c "exec 3<>/dev/tcp/$1/$2 && echo hello >&3 && head -n 1 <&3" 2>/dev/null)
     case $? in 124) echo hung;; *) echo ${said:-refused};; esac
 }
 "#;
@@ -38,6 +38,21 @@ const SPECIAL: [&str; 10] = [
     "198.51.100.9",
     "240.0.0.9",
 ];
+
+/// Says to whoever says a line from where that came.
+const ANSWERING: &str = r#"
+use Socket;
+$SIG{CHLD} = "IGNORE";
+socket($s, AF_INET, SOCK_STREAM, 0);
+setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1);
+bind($s, sockaddr_in(9000, INADDR_ANY)) or die;
+listen($s, 99);
+while ($who = accept($c, $s)) {
+    next if fork;
+    while (sysread $c, $_, 6) { syswrite $c, inet_ntoa((sockaddr_in $who)[1]) . "\n" }
+    exit;
+}
+"#;
 
 /// Somebody on a host with a firewall.
 struct Caller {
@@ -94,11 +109,11 @@ impl Caller {
         stdout(&output(command.args(["-c", &format!("{FETCH}{script}")])))
     }
 
-    /// The host's firewall is this and nothing else.
-    fn rules(&self, output: &str) {
+    /// The host's firewall is these rules of one hook and nothing else.
+    fn rules(&self, hook: &str, rules: &str) {
         let rules = format!(
-            "flush ruleset\ntable inet firewall {{\nchain output {{\n\
-             type filter hook output priority filter; policy accept;\n{output}\n}}\n}}\n"
+            "flush ruleset\ntable inet firewall {{\nchain filter {{\n\
+             type filter hook {hook} priority filter; policy accept;\n{rules}\n}}\n}}\n"
         );
         let path = self.site.base().join("rules.nft");
         self.site.write(&path, &rules);
@@ -118,6 +133,36 @@ impl Caller {
     fn job(&self, grants: &[&str], script: &str) -> String {
         let script = format!("{FETCH}{script}");
         stdout(&self.cofferdam(&self.arguments(grants, &script)))
+    }
+
+    /// A detached job that answers each line on port 9000 with its peer's address.
+    fn publish(&self, published: &[&str]) {
+        let mut arguments = vec!["run", "-d", "--name", &self.name];
+        for each in published {
+            arguments.extend(["--publish", each]);
+        }
+        arguments.extend(["--", "perl", "-e", ANSWERING]);
+        stdout(&self.cofferdam(&arguments));
+        let exec = [
+            "exec",
+            &self.name,
+            "--",
+            "bash",
+            "-c",
+            "cat </dev/null >/dev/tcp/127.0.0.1/9000",
+        ];
+        until("a server in the sandbox", || {
+            self.cofferdam(&exec).status.success().then_some(())
+        });
+    }
+
+    /// A script in the world.
+    fn far(&self, script: &str) -> String {
+        let namespace = format!("--net=/proc/{}/ns/net", self.world.far.id());
+        let script = format!("{FETCH}{script}");
+        stdout(&output(
+            Command::new("nsenter").args([&namespace, "bash", "-c", &script]),
+        ))
     }
 
     fn cofferdam(&self, arguments: &[&str]) -> Output {
@@ -226,7 +271,7 @@ fn output_rules_decide_as_for_any_program_of_the_caller() {
             ),
             ("", "served", "served"),
         ] {
-            caller.rules(rules);
+            caller.rules("output", rules);
             let control = format!("{script}").replace("www.example.org", &SERVER.to_string());
             let expected = format!("{neighbour}\n{world}");
             assert_eq!(
@@ -236,11 +281,14 @@ fn output_rules_decide_as_for_any_program_of_the_caller() {
             );
             assert_eq!(caller.job(&grants, script), expected, "{rules}");
         }
-        caller.rules("ip daddr 10.9.0.2 tcp dport 9000 drop");
+        caller.rules("output", "ip daddr 10.9.0.2 tcp dport 9000 drop");
         assert_eq!(caller.control(false, "fetch 10.9.0.2 9000 1"), "hung");
         assert_eq!(caller.job(&grants, "fetch 10.9.0.2 9000 1"), "hung");
         // Whoever starts it, it is never root that dials.
-        caller.rules("oifname != lo meta skuid 0 meta l4proto { tcp, udp } counter");
+        caller.rules(
+            "output",
+            "oifname != lo meta skuid 0 meta l4proto { tcp, udp } counter",
+        );
         assert_eq!(caller.job(&grants, script), "served\nserved");
         let listed = caller.host("nft list ruleset");
         assert!(listed.contains("counter packets 0 bytes 0"), "{listed}");
@@ -254,20 +302,10 @@ fn an_open_connection_follows_the_rules_as_they_change() {
         let listener = within(&caller.world.far, || {
             TcpListener::bind((RESOLVER, PATIENT)).unwrap()
         });
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                std::thread::spawn(move || {
-                    let mut word = [0; 6];
-                    while stream.read_exact(&mut word).is_ok() {
-                        stream.write_all(b"served\n").unwrap();
-                    }
-                });
-            }
-        });
+        std::thread::spawn(move || patient(&listener));
         // From before the first packet on: the kernel tracks no connection that no rule asks about.
         let established = "ct state established accept";
-        caller.rules(established);
+        caller.rules("output", established);
         let step = "step() { said=; echo hello 2>/dev/null >&3 && read -r -t 10 said <&3; \
                     echo ${said:-lost}; }; exec 3<>/dev/tcp/10.9.0.2/7001";
         let mut job = caller.dialogue(&["10.9.0.2/32:7001"], step);
@@ -279,7 +317,7 @@ fn an_open_connection_follows_the_rules_as_they_change() {
             stream
         });
         let mut both = |rules: &str, expected: &str| {
-            caller.rules(rules);
+            caller.rules("output", rules);
             let mut said = [0; 7];
             let heard = control
                 .write_all(b"hello\n")
@@ -390,7 +428,7 @@ fn no_query_and_nothing_else_leaves_for_another_server() {
     Caller::each("dns", |caller| {
         let strangers = "ip daddr { 8.8.8.8, 1.1.1.1 } counter\n\
                          udp dport 53 ip daddr != 10.9.0.2 counter";
-        caller.rules(strangers);
+        caller.rules("output", strangers);
         // An A query for www.example.org; the third byte of the answer says so.
         let query = r"\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03org\x00\x00\x01\x00\x01";
         let script = format!(
@@ -511,6 +549,189 @@ fn nothing_of_the_host_changes_and_nothing_is_left() {
             same("after");
         }
     });
+}
+
+/// T01, T02, T03, T05 and T21: open when, and only when, a server of the host is.
+#[test]
+fn a_published_port_is_as_open_as_a_server_of_the_host() {
+    Caller::each("publish", |caller| {
+        let any = (Ipv4Addr::UNSPECIFIED, 8081);
+        let listener = within(&caller.world.host, move || TcpListener::bind(any).unwrap());
+        std::thread::spawn(move || serve(&listener));
+        ip(&caller.world.far, "addr add 10.9.0.3/24 dev away");
+        caller.publish(&["0.0.0.0:8080:9000"]);
+        let own = "iifname lo accept; ct state established,related accept; ";
+        let one = "ip saddr 10.9.0.2 tcp dport { 8080, 8081 } accept; ";
+        for (rules, first, second) in [
+            (String::new(), "served", "served"),
+            (format!("{own} drop"), "hung", "hung"),
+            (format!("{own} {one} drop"), "served", "hung"),
+            (
+                format!("{own} {one} reject with tcp reset"),
+                "served",
+                "refused",
+            ),
+            (format!("{own} reject"), "refused", "refused"),
+            (String::new(), "served", "served"),
+        ] {
+            caller.rules("input", &rules);
+            for (client, expected) in [("10.9.0.2", first), ("10.9.0.3", second)] {
+                let by = format!("route replace 10.9.0.1/32 dev away src {client}");
+                ip(&caller.world.far, &by);
+                let limit = if expected == "hung" { "1" } else { "10" };
+                let fetch = |port| caller.far(&format!("fetch 10.9.0.1 {port} {limit}"));
+                assert_eq!(fetch(8081), expected, "control, {client}: {rules}");
+                // The job sees its peer as a server of the host does.
+                let expected = expected.replace("served", client);
+                assert_eq!(fetch(8080), expected, "{client}: {rules}");
+            }
+            assert_eq!(
+                caller.host("fetch 127.0.0.1 8080"),
+                "127.0.0.1",
+                "T07: {rules}"
+            );
+        }
+        stdout(&caller.cofferdam(&["rm", "-f", &caller.name]));
+        assert_eq!(caller.far("fetch 10.9.0.1 8080"), "refused");
+    });
+}
+
+/// T08: where it was asked for and nowhere else; T31.
+#[test]
+fn a_port_is_published_where_it_was_asked_for_and_nowhere_else() {
+    Caller::each("where", |caller| {
+        ip(&caller.world.host, "addr add 10.9.0.7/24 dev near");
+        let listening = || caller.host("ss -Hltn | awk '{ print $4 }' | sort");
+        assert_eq!(listening(), "");
+        caller.publish(&["8080:9000", "10.9.0.7:8082:9000"]);
+        assert_eq!(listening(), "10.9.0.7:8082\n127.0.0.1:8080");
+        let fetch =
+            "fetch 10.9.0.1 8080; fetch 10.9.0.7 8080; fetch 10.9.0.1 8082; fetch 10.9.0.1 9000";
+        assert_eq!(caller.far(fetch), ["refused"; 4].join("\n"));
+        assert_eq!(caller.far("fetch 10.9.0.7 8082"), "10.9.0.2");
+        assert_eq!(caller.host("fetch 127.0.0.1 8080"), "127.0.0.1");
+        // A neighbour that routes 127.0.0.1 here is a Martian, as route_localnet stays 0.
+        ip(&caller.world.far, "route add 127.0.0.1/32 via 10.9.0.1");
+        assert_eq!(caller.far("fetch 127.0.0.1 8080 1"), "hung");
+        stdout(&caller.cofferdam(&["rm", "-f", &caller.name]));
+        assert_eq!(listening(), "");
+        if caller.root {
+            return;
+        }
+        caller.host("sysctl -q net.ipv4.ip_unprivileged_port_start=1024");
+        let said = caller.cofferdam(&["run", "--publish", "80:9000", "--", "true"]);
+        let said = stderr(&said);
+        assert!(said.contains("ip_unprivileged_port_start=80"), "{said}");
+        assert!(said.contains("run as root"), "{said}");
+    });
+}
+
+/// T19: what is open goes on or ends as a connection to a server of the host does.
+#[test]
+fn an_accepted_connection_follows_the_rules_as_they_change() {
+    Caller::each("accepted", |caller| {
+        let any = (Ipv4Addr::UNSPECIFIED, 8081);
+        let listener = within(&caller.world.host, move || TcpListener::bind(any).unwrap());
+        std::thread::spawn(move || patient(&listener));
+        caller.publish(&["0.0.0.0:8080:9000"]);
+        let established = "ct state established accept";
+        caller.rules("input", established);
+        let open = |port: u16| {
+            within(&caller.world.far, move || {
+                let stream = TcpStream::connect(("10.9.0.1", port)).unwrap();
+                let limit = Some(Duration::from_secs(10));
+                stream.set_read_timeout(limit).unwrap();
+                stream
+            })
+        };
+        let (mut control, mut published) = (open(8081), open(8080));
+        let reject = "tcp dport { 8080, 8081 } reject with tcp reset";
+        for (rules, lives) in [
+            (established.to_owned(), true),
+            (format!("{established}\n{reject}"), true),
+            (format!("{reject}\n{established}"), false),
+        ] {
+            caller.rules("input", &rules);
+            assert_eq!(answers(&mut control), lives, "control: {rules}");
+            assert_eq!(answers(&mut published), lives, "{rules}");
+            let new = if rules.contains("reject") {
+                "refused"
+            } else {
+                "10.9.0.2"
+            };
+            assert_eq!(caller.far("fetch 10.9.0.1 8080"), new, "{rules}");
+        }
+        stdout(&caller.cofferdam(&["rm", "-f", &caller.name]));
+    });
+}
+
+/// T06: rules as Docker's lead a packet around INPUT, and these tests see it.
+#[test]
+fn a_port_that_goes_around_the_firewall_is_seen() {
+    Caller::each("around", |caller| {
+        caller.serve_everywhere();
+        let mut inner = keeper();
+        let pair = format!(
+            "link add bridge type veth peer name eth0 netns {}",
+            inner.id()
+        );
+        let host = &caller.world.host;
+        for arguments in [
+            &pair,
+            "addr add 10.8.0.1/24 dev bridge",
+            "link set bridge up",
+        ] {
+            ip(host, arguments);
+        }
+        for arguments in [
+            "addr add 10.8.0.2/24 dev eth0",
+            "link set eth0 up",
+            "route add default via 10.8.0.1",
+        ] {
+            ip(&inner, arguments);
+        }
+        let listener = within(&inner, || TcpListener::bind(("10.8.0.2", 9000)).unwrap());
+        std::thread::spawn(move || serve(&listener));
+        let all = "iifname lo accept; ct state established accept; drop";
+        caller.rules("input", all);
+        assert_eq!(
+            caller.far("fetch 10.9.0.1 9000 1; fetch 10.9.0.1 8082 1"),
+            "hung\nhung"
+        );
+        caller.host(
+            "sysctl -q net.ipv4.ip_forward=1; nft add table ip nat; \
+             nft 'add chain ip nat prerouting { type nat hook prerouting priority dstnat; }'; \
+             nft add rule ip nat prerouting tcp dport 8082 dnat to 10.8.0.2:9000",
+        );
+        assert_eq!(
+            caller.far("fetch 10.9.0.1 9000 1; fetch 10.9.0.1 8082"),
+            "hung\nserved"
+        );
+        end(&mut inner);
+    });
+}
+
+/// Whether a server that answers lines still does.
+fn answers(stream: &mut TcpStream) -> bool {
+    let mut said = [0];
+    let heard = stream.write_all(b"hello\n").and_then(|()| {
+        while stream.read(&mut said)? == 1 && said != *b"\n" {}
+        Ok(said == *b"\n")
+    });
+    heard.unwrap_or(false)
+}
+
+/// Answers every line of every client.
+fn patient(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        std::thread::spawn(move || {
+            let mut word = [0; 6];
+            while stream.read_exact(&mut word).is_ok() {
+                stream.write_all(b"served\n").unwrap();
+            }
+        });
+    }
 }
 
 fn supervisor(inspected: &str) -> i32 {
