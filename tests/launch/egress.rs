@@ -56,7 +56,7 @@ pub fn keeper() -> Child {
     child
 }
 
-fn namespace(keeper: &Child) -> String {
+pub fn namespace(keeper: &Child) -> String {
     format!("/proc/{}/ns/net", keeper.id())
 }
 

@@ -4,7 +4,7 @@
 //! refused, a control of the same rules and another caller shows that it is there.
 
 use crate::egress::{RESOLVER, SERVER, World, end, ip, keeper, serve, within};
-use crate::site::{Site, output, signal, stderr, stdout, until};
+use crate::site::{Site, output, signal, stdout, until};
 use crate::support::skip;
 use rustix::process::Signal;
 use std::fs;
@@ -593,36 +593,6 @@ fn a_published_port_is_as_open_as_a_server_of_the_host() {
         }
         stdout(&caller.cofferdam(&["rm", "-f", &caller.name]));
         assert_eq!(caller.far("fetch 10.9.0.1 8080"), "refused");
-    });
-}
-
-/// T08: where it was asked for and nowhere else; T31.
-#[test]
-fn a_port_is_published_where_it_was_asked_for_and_nowhere_else() {
-    Caller::each("where", |caller| {
-        ip(&caller.world.host, "addr add 10.9.0.7/24 dev near");
-        let listening = || caller.host("ss -Hltn | awk '{ print $4 }' | sort");
-        assert_eq!(listening(), "");
-        caller.publish(&["8080:9000", "10.9.0.7:8082:9000"]);
-        assert_eq!(listening(), "10.9.0.7:8082\n127.0.0.1:8080");
-        let fetch =
-            "fetch 10.9.0.1 8080; fetch 10.9.0.7 8080; fetch 10.9.0.1 8082; fetch 10.9.0.1 9000";
-        assert_eq!(caller.far(fetch), ["refused"; 4].join("\n"));
-        assert_eq!(caller.far("fetch 10.9.0.7 8082"), "10.9.0.2");
-        assert_eq!(caller.host("fetch 127.0.0.1 8080"), "127.0.0.1");
-        // A neighbour that routes 127.0.0.1 here is a Martian, as route_localnet stays 0.
-        ip(&caller.world.far, "route add 127.0.0.1/32 via 10.9.0.1");
-        assert_eq!(caller.far("fetch 127.0.0.1 8080 1"), "hung");
-        stdout(&caller.cofferdam(&["rm", "-f", &caller.name]));
-        assert_eq!(listening(), "");
-        if caller.root {
-            return;
-        }
-        caller.host("sysctl -q net.ipv4.ip_unprivileged_port_start=1024");
-        let said = caller.cofferdam(&["run", "--publish", "80:9000", "--", "true"]);
-        let said = stderr(&said);
-        assert!(said.contains("ip_unprivileged_port_start=80"), "{said}");
-        assert!(said.contains("run as root"), "{said}");
     });
 }
 

@@ -25,6 +25,7 @@ mod limits;
 mod mounts;
 mod network;
 mod protected;
+mod publish;
 mod refusals;
 mod root;
 mod rootfs;
