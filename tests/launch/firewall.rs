@@ -551,7 +551,7 @@ fn nothing_of_the_host_changes_and_nothing_is_left() {
     });
 }
 
-/// T01, T02, T03, T05 and T21: open when, and only when, a server of the host is.
+/// T01, T02, T03, T05, T07, T08 and T21: open when, and only when, a server of the host is.
 #[test]
 fn a_published_port_is_as_open_as_a_server_of_the_host() {
     Caller::each("publish", |caller| {
@@ -585,12 +585,16 @@ fn a_published_port_is_as_open_as_a_server_of_the_host() {
                 let expected = expected.replace("served", client);
                 assert_eq!(fetch(8080), expected, "{client}: {rules}");
             }
+            // T07: `lo` is open; an address that is the job's own inside is shown as the gateway's.
             assert_eq!(
                 caller.host("fetch 127.0.0.1 8080"),
-                "127.0.0.1",
-                "T07: {rules}"
+                "169.254.7.1",
+                "{rules}"
             );
         }
+        // T08: a neighbour that routes 127.0.0.1 here is a martian, whoever listens.
+        ip(&caller.world.far, "route add 127.0.0.1/32 via 10.9.0.1");
+        assert_eq!(caller.far("fetch 127.0.0.1 8080 1"), "hung");
         stdout(&caller.cofferdam(&["rm", "-f", &caller.name]));
         assert_eq!(caller.far("fetch 10.9.0.1 8080"), "refused");
     });
