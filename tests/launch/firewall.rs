@@ -272,7 +272,7 @@ fn output_rules_decide_as_for_any_program_of_the_caller() {
             ("", "served", "served"),
         ] {
             caller.rules("output", rules);
-            let control = format!("{script}").replace("www.example.org", &SERVER.to_string());
+            let control = script.replace("www.example.org", &SERVER.to_string());
             let expected = format!("{neighbour}\n{world}");
             assert_eq!(
                 caller.control(false, &control),
