@@ -286,6 +286,7 @@ pub fn edge() -> Vec<Conditional> {
             .otherwise(EPERM, OTHER),
         on(getsockopt)
             .allow("errors of connect", option(net::SOL_SOCKET, net::SO_ERROR))
+            .allow("what has yet to arrive", option(net::SOL_SOCKET, net::SO_MEMINFO))
             .otherwise(EPERM, OTHER),
     ]
 }
