@@ -187,6 +187,7 @@ fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits
         tcp: tcp.as_fd(),
         dns_udp: udp.as_fd(),
         dns_tcp: dns.as_fd(),
+        published: None,
     };
     let resolvers: Vec<SocketAddr> = resolvers
         .iter()
