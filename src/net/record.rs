@@ -5,25 +5,25 @@
 
 use crate::net::decide;
 use crate::net::grant::Name;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a record.
 ///
 /// Byte 0 is the kind, 1 the reason, 2–3 the port, 4–7 a number, 8–15 and 16–23
-/// bytes each way, 24–27 the address, 28–29 the grant, 30 the length of the
-/// name, 31 is 0, 32–284 the name and zeroes.
-pub const RECORD: usize = 285;
+/// bytes each way, 24–39 the address, IPv4 as IPv4-mapped, 40–41 the grant, 42 the
+/// length of the name, 43 is 0, 44–296 the name and zeroes.
+pub const RECORD: usize = 297;
 
-const NAME: usize = 32;
+const NAME: usize = 44;
 
 /// What a job asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The name, where it was known.
     pub name: Option<Name>,
-    /// The address: the one dialled, else the one the job used.
-    pub address: SocketAddrV4,
+    /// The address: the one dialled, else the one the job used. Never an IPv4-mapped one.
+    pub address: SocketAddr,
 }
 
 /// Why a destination was refused: before it was dialled, or by then.
@@ -150,7 +150,7 @@ impl Record {
             Self::Allowed(id, asked, grant) => {
                 out[0] = 3;
                 number = *id;
-                out[28..30].copy_from_slice(&grant.to_le_bytes());
+                out[40..42].copy_from_slice(&grant.to_le_bytes());
                 asked.encode(&mut out);
             }
             Self::Ended(id, sent, received) => {
@@ -178,7 +178,7 @@ impl Record {
         let number = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?);
         let sent = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
         let received = u64::from_le_bytes(*bytes.get(16..)?.first_chunk()?);
-        let grant = u16::from_le_bytes(*bytes.get(28..)?.first_chunk()?);
+        let grant = u16::from_le_bytes(*bytes.get(40..)?.first_chunk()?);
         let record = match bytes[0] {
             1 => Self::Ready,
             2 => Self::Failed(number, u32::try_from(sent).ok()?),
@@ -198,19 +198,23 @@ impl Record {
 impl Asked {
     fn encode(&self, out: &mut [u8; RECORD]) {
         out[2..4].copy_from_slice(&self.address.port().to_le_bytes());
-        out[24..28].copy_from_slice(&self.address.ip().octets());
+        let address = match self.address.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        out[24..40].copy_from_slice(&address.octets());
         let name = self.name.as_ref().map_or("", Name::as_str).as_bytes();
         for (to, from) in out.iter_mut().skip(NAME).zip(name) {
             *to = *from;
         }
         // At most 253: see Name.
-        out[30] = name.len() as u8;
+        out[42] = name.len() as u8;
     }
 
     fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
         let port = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
-        let octets: [u8; 4] = *bytes.get(24..)?.first_chunk()?;
-        let length = usize::from(bytes[30]);
+        let octets: [u8; 16] = *bytes.get(24..)?.first_chunk()?;
+        let length = usize::from(bytes[42]);
         let name = match length {
             0 => None,
             _ => {
@@ -220,7 +224,7 @@ impl Asked {
         };
         Some(Self {
             name,
-            address: SocketAddrV4::new(Ipv4Addr::from(octets), port),
+            address: SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), port),
         })
     }
 }
@@ -248,6 +252,14 @@ mod tests {
             Record::Failed(3, 13),
             Record::Allowed(9, asked("a.example"), 2),
             Record::Allowed(9, asked(""), 0),
+            Record::Allowed(
+                10,
+                Asked {
+                    name: None,
+                    address: "[2001:db8::1]:443".parse().unwrap(),
+                },
+                0,
+            ),
             Record::Ended(9, u64::MAX, 1),
             Record::Lost(4),
             Record::Refused(asked(&longest), NOT_GRANTED),
@@ -256,7 +268,7 @@ mod tests {
             let reason = Reason::of_number(number);
             records.extend(reason.map(|reason| Record::Refused(asked("b.example"), reason)));
         }
-        assert_eq!(records.len(), 7 + 13 + 7);
+        assert_eq!(records.len(), 8 + 13 + 7);
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
@@ -271,10 +283,10 @@ mod tests {
             (1, 0),
             (1, 14),
             (1, 135),
-            (31, 1),
-            (30, 254),
-            (32, b'A'),
-            (284, 1),
+            (43, 1),
+            (42, 254),
+            (44, b'A'),
+            (296, 1),
         ] {
             let mut bad = good;
             bad[at] = byte;

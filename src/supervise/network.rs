@@ -98,7 +98,7 @@ pub fn event(rules: &Rules, record: Record) -> Option<Kind> {
 
 /// A name that was only asked for has no address.
 fn parts(asked: Asked) -> (Option<String>, Option<String>, u16) {
-    let address = *asked.address.ip();
+    let address = asked.address.ip();
     (
         asked.name.map(String::from),
         (!address.is_unspecified()).then(|| address.to_string()),

@@ -8,7 +8,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Which of its two sockets.
@@ -26,7 +26,7 @@ pub(super) enum Stage {
     /// Its name is being resolved.
     Resolving,
     /// An address is being dialled; these are left.
-    Connecting(Vec<Ipv4Addr>),
+    Connecting(Vec<IpAddr>),
     /// Bytes move.
     Relaying,
 }
@@ -39,7 +39,7 @@ pub(super) struct Connection {
     pub client: End,
     pub upstream: Option<End>,
     /// Where the job connected to.
-    pub original: SocketAddrV4,
+    pub original: SocketAddr,
     /// What is told of it.
     pub asked: Asked,
     /// Index of the grant that covers it.

@@ -21,8 +21,13 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
             let rules = draft.policy.network_rules.rules();
             (
                 format!(
-                    "own namespace without a route; {} through the relay",
-                    count(rules.grants.len())
+                    "own namespace without a route; {} through the relay{}",
+                    count(rules.grants.len()),
+                    if draft.facts.network.ipv6 {
+                        ""
+                    } else {
+                        "; IPv4 only, this kernel has no IPv6"
+                    }
                 ),
                 Some(rules),
             )
@@ -42,8 +47,9 @@ pub(super) fn step(draft: &mut Draft<'_>) {
     let mode = &draft.policy.network;
     if let (NetworkMode::Allowlist, Some(nft)) = (mode.value, &draft.facts.network.nft) {
         let (nft, why) = (nft.clone(), mode.origin.clone());
-        let ruleset = rules::ruleset();
-        draft.step(Op::Network { nft, ruleset }, why);
+        let ipv6 = draft.facts.network.ipv6;
+        let ruleset = rules::ruleset(ipv6);
+        draft.step(Op::Network { nft, ruleset, ipv6 }, why);
     }
 }
 
