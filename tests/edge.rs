@@ -9,10 +9,13 @@
 use cofferdam::net::edge::{Edge, Listening, start};
 use cofferdam::net::grant::{Grant, Limits, Ports, Proto, Rules, Target, WithoutName};
 use cofferdam::net::record::{Obstacle, Reason, Record};
+use cofferdam::sys::network;
 use rustix::fd::{AsFd, OwnedFd};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSocket,
+};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 const INSIDE: &str = "EDGE_TEST_INSIDE";
 /// Public, and in nobody's use here.
 const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+/// The same server's.
+const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2606, 0x2800, 0x220, 1, 0, 0, 0, 1);
 /// The world's end of the link.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 /// The host's end.
@@ -110,23 +115,6 @@ fn grant(to: &str, ports: &[u16], proto: Option<Proto>) -> Grant {
     }
 }
 
-fn set(socket: &impl AsFd, name: i32) {
-    use rustix::fd::AsRawFd;
-    let on: libc::c_int = 1;
-    #[allow(unsafe_code, reason = "options that no safe wrapper has")]
-    // SAFETY: both options read one int.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_IP,
-            name,
-            (&raw const on).cast(),
-            4,
-        )
-    };
-    assert_eq!(set, 0);
-}
-
 /// The port of the relay stands for the destination's: nothing redirects here.
 fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
     ip("link set lo up");
@@ -145,20 +133,24 @@ fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
         ip(&format!("addr add {SERVER}/32 dev c0"));
         ip("addr add 169.254.169.254/32 dev c0");
         ip("link set c0 up");
+        ip("addr add fd09::2/64 dev c0 nodad");
+        ip(&format!("addr add {SERVER6}/128 dev c0 nodad"));
+        ip("addr add fd00:ec2::254/128 dev c0 nodad");
     });
     ip("route add default via 10.9.0.2");
+    ip("addr add fd09::1/64 dev h0 nodad");
+    ip("route add default via fd09::2");
     let (tcp, udp, dns) = within(&job, &host, || {
         ip("link set lo up");
         // Every address is the job's own, so that the listeners get what is sent there.
         ip("route add local 0.0.0.0/1 dev lo");
         ip("route add local 128.0.0.0/1 dev lo");
-        let udp = UdpSocket::bind("0.0.0.0:53").unwrap();
-        set(&udp, libc::IP_TRANSPARENT);
-        set(&udp, libc::IP_RECVORIGDSTADDR);
+        ip("-6 route add local ::/1 dev lo");
+        ip("-6 route add local 8000::/1 dev lo");
         (
-            TcpListener::bind(("0.0.0.0", port)).unwrap(),
-            udp,
-            TcpListener::bind("0.0.0.0:53").unwrap(),
+            network::transparent_listener(port, true).unwrap(),
+            network::transparent_datagrams(53, true).unwrap(),
+            network::transparent_listener(53, true).unwrap(),
         )
     });
     let rules = Rules {
@@ -170,6 +162,7 @@ fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
         tcp: tcp.as_fd(),
         dns_udp: udp.as_fd(),
         dns_tcp: dns.as_fd(),
+        published: None,
     };
     let resolver = SocketAddrV4::new(ROUTER, 53).into();
     let edge = start(&rules, listening, &[resolver]).unwrap();
@@ -189,13 +182,15 @@ const LIMITS: Limits = Limits {
 };
 
 impl World {
-    fn listen(&self, address: Ipv4Addr, port: u16) -> TcpListener {
+    fn listen(&self, address: impl Into<IpAddr>, port: u16) -> TcpListener {
+        let address = address.into();
         within(&self.world, &self.host, || {
             TcpListener::bind((address, port)).unwrap()
         })
     }
 
-    fn dial(&self, address: Ipv4Addr, port: u16) -> TcpStream {
+    fn dial(&self, address: impl Into<IpAddr>, port: u16) -> TcpStream {
+        let address = address.into();
         let stream = within(&self.job, &self.host, || {
             TcpStream::connect((address, port)).unwrap()
         });
@@ -204,7 +199,8 @@ impl World {
     }
 
     /// Dials, says `first`, and has to be reset at once.
-    fn refused(&self, address: Ipv4Addr, port: u16, first: &[u8]) -> Reason {
+    fn refused(&self, address: impl Into<IpAddr>, port: u16, first: &[u8]) -> Reason {
+        let address = address.into();
         let began = Instant::now();
         // The reset may be here before connect(2) has looked.
         let dialled = within(&self.job, &self.host, || {
@@ -416,7 +412,7 @@ fn neither_loopback_nor_metadata_is_reached_by_a_wide_grant() {
                 [192, 168, 0, 1],
                 [192, 0, 2, 1],
             ] {
-                let reason = world.refused(address.into(), 7000, b"");
+                let reason = world.refused(Ipv4Addr::from(address), 7000, b"");
                 assert!(
                     matches!(
                         reason,
@@ -611,4 +607,115 @@ fn it_holds_only_its_descriptors_and_ends_with_the_last_word_about_each_connecti
             assert_eq!(cofferdam::sys::process::reap(&ended), Ok((true, 0)));
         },
     );
+}
+
+#[test]
+fn ipv6_is_relayed_and_refused_as_ipv4_is() {
+    inside("ipv6_is_relayed_and_refused_as_ipv4_is", || {
+        use cofferdam::net::decide::Reason as Decided;
+        let grants = vec![
+            grant("2606:2800:220:1::/64", &[7000], None),
+            grant("::/0", &[7000], None),
+            grant("0.0.0.0/0", &[7000], None),
+        ];
+        let world = build(grants, 7000, LIMITS);
+        let server = world.listen(SERVER6, 7000);
+        let mut client = world.dial(SERVER6, 7000);
+        let (mut far, from) = server.accept().unwrap();
+        assert_eq!(from.ip().to_string(), "fd09::1");
+        far.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        let Some(Record::Allowed(_, asked, 0)) = world.edge.next().unwrap() else {
+            panic!()
+        };
+        assert_eq!(asked.address, (SERVER6, 7000).into());
+        drop((client, far));
+        world.edge.next().unwrap();
+        let _metadata = world.listen("fd00:ec2::254".parse::<Ipv6Addr>().unwrap(), 7000);
+        for address in [
+            "::1",
+            "fd00:ec2::254",
+            "fd09::1",
+            "fd09::2",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "64:ff9b::10.9.0.2",
+            "64:ff9b:1::1",
+            "2002:0a09:0002::1",
+            "2001::1",
+            "2001:db8::1",
+            "100::1",
+            "::10.9.0.2",
+            "::ffff:127.0.0.1",
+            "::ffff:10.9.0.2",
+            "::ffff:169.254.169.254",
+        ] {
+            // Not every one of them can be connected to: then nothing came here at all.
+            let address: IpAddr = address.parse().unwrap();
+            let scoped = address.to_string().starts_with("fe80") || address.is_multicast();
+            if scoped {
+                continue;
+            }
+            let reason = world.refused(address, 7000, b"");
+            assert_eq!(reason, Reason::Decided(Decided::NotGranted), "{address}");
+        }
+        // Public, and the host's own since now.
+        ip("addr add 2606:4700::1/128 dev h0 nodad");
+        let own: Ipv6Addr = "2606:4700::1".parse().unwrap();
+        let reason = world.refused(own, 7000, b"");
+        assert_eq!(reason, Reason::Met(Obstacle::ThisHost));
+        // A public network on a link of the host, which no grant names.
+        ip("-6 route add blackhole 2a00::/32");
+        let nowhere: Ipv6Addr = "2a00::1".parse().unwrap();
+        let reason = world.refused(nowhere, 7000, b"");
+        assert_eq!(reason, Reason::Met(Obstacle::NoRoute));
+    });
+}
+
+#[test]
+fn a_name_is_reached_by_the_family_that_answers() {
+    inside("a_name_is_reached_by_the_family_that_answers", || {
+        let world = build(vec![grant("www.example.org", &[7000], None)], 7000, LIMITS);
+        let socket = within(&world.world, &world.host, || {
+            UdpSocket::bind((ROUTER, 53)).unwrap()
+        });
+        // Both families; the server listens at the IPv6 one alone.
+        thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let mut answer = buffer[..length].to_vec();
+                let six = answer[length - 3] == 28;
+                answer[2] |= 0x80;
+                answer[7] = 1;
+                answer.extend([0xc0, 12, 0, answer[length - 3], 0, 1, 0, 0, 0, 60, 0]);
+                if six {
+                    answer.push(16);
+                    answer.extend(SERVER6.octets());
+                } else {
+                    answer.push(4);
+                    answer.extend(SERVER.octets());
+                }
+                socket.send_to(&answer, from).unwrap();
+            }
+        });
+        let server = world.listen(SERVER6, 7000);
+        let Some(four) = world.ask("www.example.org").1 else {
+            panic!("no address")
+        };
+        let six: Ipv6Addr = "fdc0:ffda:7:1::1".parse().unwrap();
+        for pooled in [IpAddr::from(four), six.into()] {
+            let mut client = world.dial(pooled, 7000);
+            let (mut far, _) = server.accept().unwrap();
+            far.write_all(b"x").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+            let Some(Record::Allowed(_, asked, 0)) = world.edge.next().unwrap() else {
+                panic!()
+            };
+            assert_eq!(asked.address, (SERVER6, 7000).into());
+            assert_eq!(asked.name.unwrap().as_str(), "www.example.org");
+            drop((client, far));
+            world.edge.next().unwrap();
+        }
+    });
 }

@@ -7,6 +7,7 @@ pub mod grant;
 pub mod http;
 mod octets;
 pub mod pool;
+pub mod publish;
 pub mod record;
 pub mod rules;
 pub mod special;

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Bytes of a record.
 ///
 /// Byte 0 is the kind, 1 the reason, 2–3 the port, 4–7 a number, 8–15 and 16–23
-/// bytes each way, 24–39 the address, IPv4 as IPv4-mapped, 40–41 the grant, 42 the
-/// length of the name, 43 is 0, 44–296 the name and zeroes.
+/// bytes each way, 24–39 the address, an IPv4 one mapped, 40–41 the grant or the
+/// published port's index, 42 the length of the name, 43 is 0, 44–296 the name and
+/// zeroes.
 pub const RECORD: usize = 297;
 
 const NAME: usize = 44;
@@ -133,6 +134,19 @@ pub enum Record {
     Refused(Asked, Reason),
     /// This many records were not sent.
     Lost(u32),
+    /// A peer was connected to the job: the connection's number, and whom to what.
+    Accepted(u32, Peer),
+    /// A peer was not.
+    Rejected(Peer, Reason),
+}
+
+/// Who connected to a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Index of the published port.
+    pub port: u16,
+    /// Where the peer is.
+    pub address: SocketAddr,
 }
 
 impl Record {
@@ -167,6 +181,15 @@ impl Record {
                 out[0] = 6;
                 number = *count;
             }
+            Self::Accepted(id, peer) => {
+                out[0] = 7;
+                number = *id;
+                peer.encode(&mut out);
+            }
+            Self::Rejected(peer, reason) => {
+                out[0..2].copy_from_slice(&[8, reason.number()]);
+                peer.encode(&mut out);
+            }
         }
         out[4..8].copy_from_slice(&number.to_le_bytes());
         out
@@ -189,20 +212,48 @@ impl Record {
                 Self::Refused(Asked::decode(bytes)?, reason)
             }
             6 => Self::Lost(number),
+            7 => Self::Accepted(number, Peer::decode(bytes)?),
+            8 => Self::Rejected(Peer::decode(bytes)?, Reason::of_number(bytes[1])?),
             _ => return None,
         };
         (record.encode() == *bytes).then_some(record)
     }
 }
 
+impl Peer {
+    fn encode(&self, out: &mut [u8; RECORD]) {
+        put_address(self.address, out);
+        out[40..42].copy_from_slice(&self.port.to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
+        let index = u16::from_le_bytes(*bytes.get(40..)?.first_chunk()?);
+        Some(Self {
+            port: index,
+            address: address(bytes)?,
+        })
+    }
+}
+
+fn put_address(address: SocketAddr, out: &mut [u8; RECORD]) {
+    let octets = match address.ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    out[2..4].copy_from_slice(&address.port().to_le_bytes());
+    out[24..40].copy_from_slice(&octets);
+}
+
+fn address(bytes: &[u8; RECORD]) -> Option<SocketAddr> {
+    let port = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
+    let octets: [u8; 16] = *bytes.get(24..)?.first_chunk()?;
+    let address = Ipv6Addr::from(octets).to_canonical();
+    Some(SocketAddr::new(address, port))
+}
+
 impl Asked {
     fn encode(&self, out: &mut [u8; RECORD]) {
-        out[2..4].copy_from_slice(&self.address.port().to_le_bytes());
-        let address = match self.address.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        out[24..40].copy_from_slice(&address.octets());
+        put_address(self.address, out);
         let name = self.name.as_ref().map_or("", Name::as_str).as_bytes();
         for (to, from) in out.iter_mut().skip(NAME).zip(name) {
             *to = *from;
@@ -212,8 +263,6 @@ impl Asked {
     }
 
     fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
-        let port = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
-        let octets: [u8; 16] = *bytes.get(24..)?.first_chunk()?;
         let length = usize::from(bytes[42]);
         let name = match length {
             0 => None,
@@ -224,7 +273,7 @@ impl Asked {
         };
         Some(Self {
             name,
-            address: SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), port),
+            address: address(bytes)?,
         })
     }
 }
@@ -240,6 +289,13 @@ mod tests {
         Asked {
             name: Name::parse(name).ok(),
             address: "203.0.113.5:443".parse().unwrap(),
+        }
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer {
+            port: 3,
+            address: address.parse().unwrap(),
         }
     }
 
@@ -262,13 +318,16 @@ mod tests {
             ),
             Record::Ended(9, u64::MAX, 1),
             Record::Lost(4),
+            Record::Accepted(9, peer("203.0.113.5:443")),
+            Record::Accepted(1, peer("[2001:db8::1]:65535")),
+            Record::Rejected(peer("[::]:1"), NOT_GRANTED),
             Record::Refused(asked(&longest), NOT_GRANTED),
         ];
         for number in 0..=255 {
             let reason = Reason::of_number(number);
             records.extend(reason.map(|reason| Record::Refused(asked("b.example"), reason)));
         }
-        assert_eq!(records.len(), 8 + 13 + 7);
+        assert_eq!(records.len(), 11 + 13 + 7);
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
@@ -279,7 +338,7 @@ mod tests {
         let good = Record::Refused(asked("a.example"), NOT_GRANTED).encode();
         for (at, byte) in [
             (0, 0),
-            (0, 7),
+            (0, 9),
             (1, 0),
             (1, 14),
             (1, 135),

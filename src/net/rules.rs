@@ -20,12 +20,14 @@ pub const TABLE: u32 = 100;
 
 /// Settings below /proc/sys/net of N0, written before any link is up. A new
 /// namespace inherits those of IPv4 from the host (devconf_inherit_init_net).
-pub const GATEWAY_SETTINGS: [(&str, &str); 4] = [
+pub const GATEWAY_SETTINGS: [(&str, &str); 5] = [
     ("ipv4/ip_forward", "0"),
     ("ipv4/conf/all/route_localnet", "0"),
     ("ipv4/conf/default/route_localnet", "0"),
     // Refusals are never held back, and do not use up the host's own budget.
     ("ipv4/icmp_ratemask", "0"),
+    // A peer of a published port keeps its own port, whatever that is.
+    ("ipv4/ip_unprivileged_port_start", "0"),
 ];
 
 /// The same for IPv6, where the host has it.
@@ -38,14 +40,20 @@ pub const GATEWAY_SETTINGS6: [(&str, &str); 5] = [
     ("ipv6/icmp/ratemask", "255"),
 ];
 
-/// Settings of N1, written before its link appears: its address is the one we give it.
+/// Settings of N1, written before its link appears.
+pub const JOB_SETTINGS: [(&str, &str); 1] = [
+    // Every port of N1 is the job's, which has no capability over N1.
+    ("ipv4/ip_unprivileged_port_start", "0"),
+];
+
+/// The same for IPv6: its address is the one we give it.
 pub const JOB_SETTINGS6: [(&str, &str); 3] = [
     ("ipv6/conf/all/disable_ipv6", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
     NO_LINK_LOCAL,
 ];
 
-/// Settings of N1 where the host has no IPv6 that works, as the plan says.
+/// Settings of N0 and N1 where the host has no IPv6 that works, as the plan says.
 pub const WITHOUT_IPV6: [(&str, &str); 1] = [("ipv6/conf/default/disable_ipv6", "1")];
 
 /// IN6_ADDR_GEN_MODE_NONE: with an address of its own a link sends no solicitation

@@ -10,6 +10,7 @@ use crate::linux::capability::Capability;
 use crate::net::rules::{self, DNS_PORT, GATEWAY, GATEWAY6, JOB, JOB6, RELAY_PORT};
 use crate::net::rules::{GATEWAY_LINK, JOB_LINK};
 use crate::net::rules::{PREFIX, PREFIX6};
+use crate::sandbox::gateway::Dialler;
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::netlink::{Family, Netlink, Pair, Refused};
@@ -121,6 +122,26 @@ impl Loading<'_> {
         let descriptors = listeners.each_ref().map(AsFd::as_fd);
         socket::send(supervisor, &report, &descriptors).during("sendmsg", "listeners")
     }
+}
+
+/// Whoever connects to published ports, where there are any: the supervisor gets
+/// the other end.
+pub(super) fn dialler(plan: &Plan, supervisor: &OwnedFd) -> Result<Option<Dialler>, Failed> {
+    if plan.published.is_empty() {
+        return Ok(None);
+    }
+    let (mine, theirs) = socket::pair().during("socketpair", "published ports")?;
+    let flags = rustix::fs::fcntl_getfl(&mine).during("fcntl", "published ports")?;
+    rustix::fs::fcntl_setfl(&mine, flags | OFlags::NONBLOCK).during("fcntl", "published ports")?;
+    let report = serde_json::to_vec(&Report::Dialler)
+        .map_err(|_| Errno::INVAL)
+        .during("write", "report")?;
+    socket::send(supervisor, &report, &[theirs.as_fd()]).during("sendmsg", "published ports")?;
+    let ports = plan
+        .published
+        .iter()
+        .map(|published| published.publish.port);
+    Ok(Some(Dialler::new(mine, ports.collect())))
 }
 
 impl Nft {
@@ -303,6 +324,7 @@ fn join(n0: &Netlink, n1: &Netlink, families: &[Family]) -> Result<(), Failed> {
 /// In the second process: enters N1 and hands over a socket that acts in it.
 pub(super) fn enter(outer: &OwnedFd, ipv6: bool) -> Result<(), Failed> {
     process::unshare(UnshareFlags::NEWNET).during("unshare", "N1")?;
+    apply(&rules::JOB_SETTINGS)?;
     apply(if ipv6 {
         &rules::JOB_SETTINGS6
     } else {

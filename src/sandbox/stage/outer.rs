@@ -43,7 +43,7 @@ fn run(socket: OwnedFd) -> ! {
         Ok(Cloned::Parent(child)) => {
             drop((theirs, handed));
             match hold(&socket, &plan, network, &mine, &child) {
-                Ok(()) => gateway::serve(socket, &child),
+                Ok(dialler) => gateway::serve(socket, &child, dialler),
                 Err(failed) => fail(&socket, failed),
             }
         }
@@ -77,11 +77,12 @@ fn hold(
     network: Option<network::Loading<'_>>,
     stage: &OwnedFd,
     child: &Child,
-) -> Result<(), Failed> {
+) -> Result<Option<gateway::Dialler>, Failed> {
     say(socket, &Report::Stage { pid: child.pid }, None).during("sendmsg", "supervisor")?;
     if let Some(network) = network {
         network.finish(socket, stage)?;
     }
+    let dialler = network::dialler(plan, socket)?;
     map_job(plan, stage, child.pid)?;
     let filter = super::lock::receive_filter(socket)?;
     // The job's pipes must end with the job, and init's socket with init: neither is kept.
@@ -93,9 +94,8 @@ fn hold(
     // From here on it ends the sandbox when the supervisor ends, and must not be killed first.
     process::outlive_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     process::set_no_new_privileges().during("prctl PR_SET_NO_NEW_PRIVS", "")?;
-    crate::sys::seccomp::load(&filter, None)
-        .during("seccomp", "gateway filter")
-        .map(drop)
+    crate::sys::seccomp::load(&filter, None).during("seccomp", "gateway filter")?;
+    Ok(dialler)
 }
 
 fn read_plan() -> Result<Plan, Failed> {
