@@ -16,6 +16,7 @@ use cofferdam::source::render::{Colour, render};
 use cofferdam::source::text::Source;
 use cofferdam::supervise::control::{Answer, Ask};
 use cofferdam::supervise::state;
+use core::net::IpAddr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -126,12 +127,17 @@ pub fn dns(bytes: &[u8]) {
         .map_or(0, |id| u16::from_be_bytes([id[0], id[1]]));
     match dns::parse(bytes) {
         Ok(query) => {
-            let address = [198, 18, 0, 1].into();
-            let answer = query.answer(Reply::Address(address, 30));
-            answers(bytes, &answer);
-            let read = dns::answer(&answer, id, &query.name);
-            let expected = Resolved::Addresses(vec![address], 30);
-            assert_eq!(read == Ok(expected), query.kind == Kind::A);
+            let both: [(IpAddr, Kind); 2] = [
+                ([198, 18, 0, 1].into(), Kind::A),
+                ([0xfdc0, 0xffda, 7, 1, 0, 0, 0, 1].into(), Kind::Aaaa),
+            ];
+            for (address, kind) in both {
+                let answer = query.answer(Reply::Address(address, 30));
+                answers(bytes, &answer);
+                let read = dns::answer(&answer, id, &query.name, kind);
+                let expected = Resolved::Addresses(vec![address], 30);
+                assert_eq!(read == Ok(expected), query.kind == kind);
+            }
             for other in [
                 Reply::NoData,
                 Reply::NameError,
@@ -145,8 +151,10 @@ pub fn dns(bytes: &[u8]) {
         Err(Refusal::Silence(reason)) => assert!(!reason.is_empty()),
     }
     let name = Name::parse("example.com").expect("a name");
-    if let Ok(Resolved::Addresses(addresses, _)) = dns::answer(bytes, id, &name) {
-        assert!((1..=128).contains(&addresses.len()));
+    for kind in [Kind::A, Kind::Aaaa] {
+        if let Ok(Resolved::Addresses(addresses, _)) = dns::answer(bytes, id, &name, kind) {
+            assert!((1..=128).contains(&addresses.len()));
+        }
     }
 }
 

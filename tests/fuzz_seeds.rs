@@ -124,7 +124,7 @@ fn seeds_of_the_network_are_what_clients_send() {
     let name = cofferdam::net::grant::Name::parse("example.com").unwrap();
     let (mut queries, mut responses) = (0, Vec::new());
     for seed in seeds("dns") {
-        match dns::answer(&seed, 0x1234, &name) {
+        match dns::answer(&seed, 0x1234, &name, dns::Kind::A) {
             Ok(resolved) => responses.push(resolved),
             Err(Unusable::Foreign) => {
                 dns::parse(&seed).unwrap();

@@ -123,6 +123,8 @@ pub struct Network {
     pub nft: Option<String>,
     /// Whether its `tproxy` statement can work.
     pub tproxy: Tproxy,
+    /// Whether the kernel has IPv6, and was not started with `ipv6.disable=1`.
+    pub ipv6: bool,
 }
 
 /// Whether the kernel has TPROXY for nftables (CONFIG_NFT_TPROXY, 4.19).

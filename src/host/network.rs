@@ -1,4 +1,4 @@
-//! [host] What a sandbox with a network needs: nft, and TPROXY in the kernel.
+//! [host] What a sandbox with a network needs: nft, TPROXY in the kernel, and whether there is IPv6.
 
 use super::facts::{Network, Tproxy};
 use super::probe::ProbeError;
@@ -19,6 +19,8 @@ pub fn network(release: &str) -> Result<Network, ProbeError> {
     Ok(Network {
         nft: nft(),
         tproxy: tproxy(&format!("/lib/modules/{release}"))?,
+        // Without the module, or with ipv6.disable=1, there is no such table.
+        ipv6: visible::exists("/proc/net/if_inet6")?,
     })
 }
 

@@ -14,7 +14,7 @@ use super::grant::{Grant, Name, Proto, Rules, Target, WithoutName};
 use super::pool::{NAMES, Pool};
 use super::special::{block, unmapped};
 use super::{http, tls};
-use core::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,7 @@ pub struct Decider {
     open: u32,
     new: Bucket,
     dns: Bucket,
+    ipv6: bool,
     names: Bucket,
 }
 
@@ -69,7 +70,7 @@ pub enum To {
     /// To an address of this name.
     Name(Name),
     /// To this address.
-    Address(Ipv4Addr),
+    Address(IpAddr),
 }
 
 /// Why something is refused.
@@ -151,9 +152,10 @@ impl Reason {
 }
 
 impl Decider {
-    /// For a sandbox that has used nothing yet.
-    pub fn new(rules: Rules) -> Self {
+    /// For a sandbox that has used nothing yet, and has IPv6 inside or not.
+    pub fn new(rules: Rules, ipv6: bool) -> Self {
         Self {
+            ipv6,
             pool: Pool::new(NAMES),
             open: 0,
             new: Bucket::per_second(rules.limits.new_per_second),
@@ -193,13 +195,20 @@ impl Decider {
             Err(Reason::Depth) => return refuse(Reply::NameError, Reason::Depth),
             Err(reason) => return refuse(Reply::Refused, reason),
         }
-        let reply = match query.kind {
-            Kind::A => match self.pool.address(&query.name) {
-                Some(address) => Reply::Address(address, TTL),
-                None => return refuse(Reply::ServerFailure, Reason::PoolFull),
-            },
-            Kind::Aaaa | Kind::Other(_) => Reply::NoData,
+        let address = match query.kind {
+            Kind::A => self.pool.address(&query.name).map(IpAddr::V4),
+            Kind::Aaaa if self.ipv6 => self.pool.address6(&query.name).map(IpAddr::V6),
+            Kind::Aaaa | Kind::Other(_) => {
+                return Answer {
+                    reply: Reply::NoData,
+                    verdict: Ok(grant),
+                };
+            }
         };
+        let Some(address) = address else {
+            return refuse(Reply::ServerFailure, Reason::PoolFull);
+        };
+        let reply = Reply::Address(address, TTL);
         Answer {
             reply,
             verdict: Ok(grant),
@@ -222,8 +231,9 @@ impl Decider {
         }
     }
 
-    /// Decides about a connection by the address and port that the job asked for.
-    pub fn connect(&mut self, asked: SocketAddrV4, now: Duration) -> Verdict {
+    /// Decides about a connection by the address and port that the job asked for, which is
+    /// never an IPv4-mapped one.
+    pub fn connect(&mut self, asked: SocketAddr, now: Duration) -> Verdict {
         if !self.new.take(now) {
             return Verdict::Refuse(Reason::Rate, None);
         }
@@ -233,15 +243,15 @@ impl Decider {
         let verdict = self.target(asked);
         if let Verdict::Dial(_) = verdict {
             self.open = self.open.saturating_add(1);
-            self.pool.open(*asked.ip());
+            self.pool.open(asked.ip());
         }
         verdict
     }
 
-    fn target(&self, asked: SocketAddrV4) -> Verdict {
-        let (address, port) = (*asked.ip(), asked.port());
+    fn target(&self, asked: SocketAddr) -> Verdict {
+        let (address, port) = (asked.ip(), asked.port());
         if !Pool::holds(address) {
-            let grants = self.for_address(IpAddr::V4(address));
+            let grants = self.for_address(address);
             return match self.with_port(grants, port) {
                 Ok(grant) => self.dial(To::Address(address), port, grant),
                 Err(reason) => Verdict::Refuse(reason, None),
@@ -273,9 +283,9 @@ impl Decider {
     }
 
     /// One connection less, which [`Decider::connect`] had let through.
-    pub fn closed(&mut self, asked: SocketAddrV4) {
+    pub fn closed(&mut self, asked: SocketAddr) {
         self.open = self.open.saturating_sub(1);
-        self.pool.close(*asked.ip());
+        self.pool.close(asked.ip());
     }
 
     /// Compares how a connection begins with the name that was asked for.
@@ -390,6 +400,7 @@ mod tests {
     use super::*;
     use crate::net::dns;
     use crate::net::grant::{Cidr, Limits, Ports};
+    use core::net::Ipv4Addr;
 
     const START: Duration = Duration::ZERO;
 
@@ -414,7 +425,7 @@ mod tests {
     }
 
     fn decider(limits: Limits) -> Decider {
-        Decider::new(Rules {
+        let rules = Rules {
             grants: vec![
                 grant(Target::Below(name("cdn.example")), &[80, 443], None),
                 grant(Target::Host(name("git.example")), &[22, 443], None),
@@ -429,7 +440,8 @@ mod tests {
             ],
             tls_without_name: WithoutName::Refuse,
             limits,
-        })
+        };
+        Decider::new(rules, true)
     }
 
     const MANY: Limits = Limits {
@@ -439,19 +451,19 @@ mod tests {
     };
 
     fn ask(decider: &mut Decider, text: &str) -> Answer {
-        let query = dns::parse(&dns::query(1, &name(text))).unwrap();
+        let query = dns::parse(&dns::query(1, &name(text), dns::Kind::A)).unwrap();
         decider.dns(&query, START)
     }
 
-    fn address(decider: &mut Decider, text: &str) -> Ipv4Addr {
+    fn address(decider: &mut Decider, text: &str) -> IpAddr {
         match ask(decider, text).reply {
             Reply::Address(address, _) => address,
             other => panic!("{text}: {other:?}"),
         }
     }
 
-    fn connect(decider: &mut Decider, address: Ipv4Addr, port: u16) -> Verdict {
-        decider.connect(SocketAddrV4::new(address, port), START)
+    fn connect(decider: &mut Decider, address: IpAddr, port: u16) -> Verdict {
+        decider.connect(SocketAddr::new(address, port), START)
     }
 
     #[test]
@@ -472,8 +484,8 @@ mod tests {
     #[test]
     fn other_records_of_a_granted_name_are_not_there() {
         let mut decider = decider(MANY);
-        for kind in [28, 64, 65, 16, 255] {
-            let mut message = dns::query(1, &name("git.example"));
+        for kind in [64, 65, 16, 255] {
+            let mut message = dns::query(1, &name("git.example"), dns::Kind::A);
             let at = message.len() - 3;
             message[at] = kind;
             let answer = decider.dns(&dns::parse(&message).unwrap(), START);
@@ -483,6 +495,23 @@ mod tests {
                 "{kind}"
             );
         }
+    }
+
+    #[test]
+    fn both_addresses_of_a_name_lead_to_it_where_there_is_ipv6() {
+        let mut decider = decider(MANY);
+        let six = dns::query(1, &name("git.example"), dns::Kind::Aaaa);
+        let six = dns::parse(&six).unwrap();
+        let Reply::Address(to, TTL) = decider.dns(&six, START).reply else {
+            panic!("no address");
+        };
+        assert!(to.is_ipv6());
+        let one = connect(&mut decider, to, 443);
+        assert!(matches!(&one, Verdict::Dial(dial) if dial.to == To::Name(name("git.example"))));
+        let other = address(&mut decider, "git.example");
+        assert_eq!(connect(&mut decider, other, 443), one);
+        decider.ipv6 = false;
+        assert_eq!(decider.dns(&six, START).reply, Reply::NoData);
     }
 
     #[test]
@@ -517,7 +546,7 @@ mod tests {
         let mut decider = decider(MANY);
         let to = |address: [u8; 4], port, grant| {
             Verdict::Dial(Dial {
-                to: To::Address(address.into()),
+                to: To::Address(IpAddr::from(address)),
                 port,
                 proto: Proto::Raw,
                 grant,
@@ -536,7 +565,7 @@ mod tests {
             ([198, 18, 0, 1], 123, refused(Reason::NoName)),
         ] {
             assert_eq!(
-                connect(&mut decider, address.into(), port),
+                connect(&mut decider, IpAddr::from(address), port),
                 verdict,
                 "{address:?}"
             );
@@ -628,14 +657,14 @@ mod tests {
             connections: 2,
             ..MANY
         });
-        let asked = SocketAddrV4::new(address(&mut decider, "git.example"), 443);
+        let asked = SocketAddr::new(address(&mut decider, "git.example"), 443);
         let full = Verdict::Refuse(Reason::Connections, None);
         for _ in 0..2 {
             assert!(matches!(decider.connect(asked, START), Verdict::Dial(_)));
         }
         assert_eq!(decider.connect(asked, START), full);
         decider.closed(asked);
-        let refused = SocketAddrV4::new(*asked.ip(), 1);
+        let refused = SocketAddr::new(asked.ip(), 1);
         assert!(matches!(
             decider.connect(refused, START),
             Verdict::Refuse(Reason::Port, _)
@@ -654,7 +683,7 @@ mod tests {
             dns_per_second: 2,
             ..MANY
         });
-        let asked = SocketAddrV4::new([10, 1, 2, 3].into(), 443);
+        let asked = SocketAddr::new(Ipv4Addr::new(10, 1, 2, 3).into(), 443);
         let mut at = |millis| decider.connect(asked, Duration::from_millis(millis));
         let fast = Verdict::Refuse(Reason::Rate, None);
         for _ in 0..4 {

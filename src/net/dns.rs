@@ -1,12 +1,12 @@
 //! [pure] DNS messages (RFC 1035): the job's queries and their answers, and our own to a resolver.
 //!
 //! Towards the job this is a server that knows names of its own and forwards
-//! nothing; towards a resolver of the host it asks for the A records of one name.
+//! nothing; towards a resolver of the host it asks for the addresses of one name.
 //! Any bytes are parsed in time linear in their number, into bounded memory.
 
 use super::grant::Name;
 use super::octets::Octets;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest query that is read over UDP (RFC 1035 §4.2.1); a longer one is no query.
 /// No answer of ours is longer either, so none is ever truncated.
@@ -87,8 +87,8 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The address of the name, to be kept for so many seconds; to a question that is not
-    /// for an A record, no data.
-    Address(Ipv4Addr, u32),
+    /// for an address of its family, no data.
+    Address(IpAddr, u32),
     /// The name exists and has no record of this kind (RFC 2308 §2.2).
     NoData,
     /// No such name (NXDOMAIN).
@@ -150,7 +150,7 @@ impl Query {
     /// The whole answer, at most 315 bytes.
     pub fn answer(&self, reply: Reply) -> Vec<u8> {
         match reply {
-            Reply::Address(address, ttl) if self.kind == Kind::A => {
+            Reply::Address(address, ttl) if self.kind == kind_of(address) => {
                 self.head.message(0, Some((address, ttl)))
             }
             Reply::Address(..) | Reply::NoData => self.head.message(0, None),
@@ -168,7 +168,7 @@ impl Head {
     }
 
     /// A response. The upper eight bits of its code lie in EDNS (RFC 6891 §6.1.3).
-    fn message(&self, code: u16, address: Option<(Ipv4Addr, u32)>) -> Vec<u8> {
+    fn message(&self, code: u16, address: Option<(IpAddr, u32)>) -> Vec<u8> {
         let desired = if self.recursion_desired {
             RECURSION_DESIRED
         } else {
@@ -186,10 +186,18 @@ impl Head {
         let mut out: Vec<u8> = counts.into_iter().flat_map(u16::to_be_bytes).collect();
         out.extend_from_slice(&self.question);
         if let Some((address, ttl)) = address {
-            put(&mut out, [ASKED, TYPE_A, CLASS_IN]);
+            put(&mut out, [ASKED, number(kind_of(address)), CLASS_IN]);
             out.extend_from_slice(&ttl.to_be_bytes());
-            put(&mut out, [4]);
-            out.extend_from_slice(&address.octets());
+            match address {
+                IpAddr::V4(address) => {
+                    put(&mut out, [4]);
+                    out.extend_from_slice(&address.octets());
+                }
+                IpAddr::V6(address) => {
+                    put(&mut out, [16]);
+                    out.extend_from_slice(&address.octets());
+                }
+            }
         }
         if negative {
             authority(&mut out);
@@ -217,6 +225,22 @@ fn authority(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
     for number in [1, NEGATIVE, NEGATIVE, NEGATIVE, NEGATIVE] {
         out.extend_from_slice(&number.to_be_bytes());
+    }
+}
+
+/// The kind of record that has such an address.
+fn kind_of(address: IpAddr) -> Kind {
+    match address {
+        IpAddr::V4(_) => Kind::A,
+        IpAddr::V6(_) => Kind::Aaaa,
+    }
+}
+
+fn number(kind: Kind) -> u16 {
+    match kind {
+        Kind::A => TYPE_A,
+        Kind::Aaaa => TYPE_AAAA,
+        Kind::Other(number) => number,
     }
 }
 
@@ -329,11 +353,12 @@ fn name_of(labels: &[&[u8]]) -> Result<Name, &'static str> {
 /// What a resolver says of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolved {
-    /// Its addresses, at least one, and for how many seconds they hold.
-    Addresses(Vec<Ipv4Addr>, u32),
+    /// Its addresses of this kind, at least one, and for how many seconds they hold. An
+    /// IPv4-mapped one is the IPv4 address it is.
+    Addresses(Vec<IpAddr>, u32),
     /// There is no such name.
     NoSuchName,
-    /// The name has no address.
+    /// The name has no address of this kind.
     NoAddress,
     /// The answer did not fit: ask by TCP.
     Truncated,
@@ -355,9 +380,9 @@ const RECORDS: usize = 128;
 /// The most aliases that are followed.
 const ALIASES: usize = 16;
 
-/// Asks a resolver for the A records of a name, with recursion and without EDNS: what needs
-/// more than 512 bytes comes by TCP.
-pub fn query(id: u16, name: &Name) -> Vec<u8> {
+/// Asks a resolver for the records of this kind of a name, with recursion and without EDNS:
+/// what needs more than 512 bytes comes by TCP.
+pub fn query(id: u16, name: &Name, kind: Kind) -> Vec<u8> {
     let mut out = Vec::new();
     put(&mut out, [id, RECURSION_DESIRED, 1, 0, 0, 0]);
     for label in name.as_str().split('.') {
@@ -366,22 +391,22 @@ pub fn query(id: u16, name: &Name) -> Vec<u8> {
         out.extend_from_slice(label.as_bytes());
     }
     out.push(0);
-    put(&mut out, [TYPE_A, CLASS_IN]);
+    put(&mut out, [number(kind), CLASS_IN]);
     out
 }
 
-/// Reads the answer to [`query`]: same id, same question (RFC 5452 §9.1), then the A records
-/// of the name or of where its aliases lead, however they are ordered.
+/// Reads the answer to [`query`]: same id, same question (RFC 5452 §9.1), then the addresses
+/// of this kind of the name or of where its aliases lead, however they are ordered.
 ///
 /// # Errors
 /// When it is not the answer, or malformed.
-pub fn answer(message: &[u8], id: u16, name: &Name) -> Result<Resolved, Unusable> {
+pub fn answer(message: &[u8], id: u16, name: &Name, kind: Kind) -> Result<Resolved, Unusable> {
     let mut octets = Octets::new(message);
     let header = Header::read(&mut octets).ok_or(Unusable::Foreign)?;
     let ours = header.id == id
         && header.flags & (RESPONSE | OPCODE) == RESPONSE
         && header.questions == 1
-        && asks_for(&mut octets, name);
+        && asks_for(&mut octets, name, kind);
     if !ours {
         return Err(Unusable::Foreign);
     }
@@ -391,16 +416,16 @@ pub fn answer(message: &[u8], id: u16, name: &Name) -> Result<Resolved, Unusable
             let count = usize::from(header.answers).min(RECORDS);
             let records: Option<Vec<Record<'_>>> =
                 (0..count).map(|_| Record::read(&mut octets)).collect();
-            Ok(follow(&records.ok_or(Unusable::Malformed)?, name))
+            Ok(follow(&records.ok_or(Unusable::Malformed)?, name, kind))
         }
         3 => Ok(Resolved::NoSuchName),
         code => Ok(Resolved::Failed(u8::try_from(code).unwrap_or(u8::MAX))),
     }
 }
 
-fn asks_for(octets: &mut Octets<'_>, name: &Name) -> bool {
+fn asks_for(octets: &mut Octets<'_>, name: &Name, wanted: Kind) -> bool {
     question(octets).is_some_and(|(labels, kind, class)| {
-        kind == Kind::A && class == CLASS_IN && same(&labels, &labels_of(name))
+        kind == wanted && class == CLASS_IN && same(&labels, &labels_of(name))
     })
 }
 
@@ -424,7 +449,7 @@ struct Record<'a> {
 }
 
 enum Data<'a> {
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Alias(Labels<'a>),
     Other,
 }
@@ -442,7 +467,11 @@ impl<'a> Record<'a> {
         let data = match (class, kind) {
             (CLASS_IN, TYPE_A) => {
                 let bytes: [u8; 4] = raw.try_into().ok()?;
-                Data::Address(bytes.into())
+                Data::Address(Ipv4Addr::from(bytes).into())
+            }
+            (CLASS_IN, TYPE_AAAA) => {
+                let bytes: [u8; 16] = raw.try_into().ok()?;
+                Data::Address(Ipv6Addr::from(bytes).into())
             }
             (CLASS_IN, TYPE_CNAME) => {
                 let alias = labels(&mut inside, true)?;
@@ -455,7 +484,7 @@ impl<'a> Record<'a> {
 }
 
 /// Addresses of the name, or of what it is an alias of.
-fn follow(records: &[Record<'_>], name: &Name) -> Resolved {
+fn follow(records: &[Record<'_>], name: &Name, kind: Kind) -> Resolved {
     let mut current = labels_of(name);
     let mut ttl = u32::MAX;
     for _ in 0..=ALIASES {
@@ -466,9 +495,11 @@ fn follow(records: &[Record<'_>], name: &Name) -> Resolved {
                 continue;
             }
             match &record.data {
-                Data::Address(address) => addresses.push(*address),
+                Data::Address(address) if kind_of(*address) == kind => {
+                    addresses.push(address.to_canonical());
+                }
                 Data::Alias(to) => alias = Some(to),
-                Data::Other => continue,
+                Data::Address(_) | Data::Other => continue,
             }
             ttl = ttl.min(record.ttl);
         }
@@ -539,7 +570,7 @@ mod tests {
         let query = parse(&message).unwrap();
         assert_eq!((query.name.as_str(), query.kind), ("example.com", Kind::A));
         let address = Ipv4Addr::new(198, 18, 0, 7);
-        let answer = query.answer(Reply::Address(address, 30));
+        let answer = query.answer(Reply::Address(address.into(), 30));
         let mut expected = vec![0x12, 0x34, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 1];
         expected.extend_from_slice(&message[12..29]);
         expected.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 198, 18, 0, 7]);
@@ -555,7 +586,8 @@ mod tests {
         ]
         .concat();
         for (kind, reply, code) in [
-            (28, Reply::Address(Ipv4Addr::LOCALHOST, 1), 0),
+            (28, Reply::Address(Ipv4Addr::LOCALHOST.into(), 1), 0),
+            (1, Reply::Address(Ipv6Addr::LOCALHOST.into(), 1), 0),
             (65, Reply::NoData, 0),
             (1, Reply::NameError, 3),
             (1, Reply::ServerFailure, 2),
@@ -575,13 +607,13 @@ mod tests {
     #[test]
     fn the_longest_answer_fits_into_udp() {
         let long = [&[b'a'; 63][..], &[b'b'; 63], &[b'c'; 63], &[b'd'; 61]];
-        let query = parse(&asked(&long, 1, 1, OPT)).unwrap();
+        let query = parse(&asked(&long, 28, 1, OPT)).unwrap();
         let longest = [
-            Reply::Address(Ipv4Addr::LOCALHOST, u32::MAX),
+            Reply::Address(Ipv6Addr::LOCALHOST.into(), u32::MAX),
             Reply::NameError,
         ]
         .map(|reply| query.answer(reply).len());
-        assert_eq!(longest, [298, 315]);
+        assert_eq!(longest, [310, 315]);
         const { assert!(315 < UDP) };
         let over = [&[b'a'; 63][..], &[b'b'; 63], &[b'c'; 63], &[b'd'; 62]];
         assert_eq!(code(parse(&asked(&over, 1, 1, &[])).unwrap_err()), 1);
@@ -648,7 +680,7 @@ mod tests {
 
     /// A response to `query(7, name)` with these answer records.
     fn response(asked: &str, records: &[Vec<u8>]) -> Vec<u8> {
-        let mut out = query(7, &name(asked));
+        let mut out = query(7, &name(asked), Kind::A);
         out[2] = 0x81;
         out[7] = u8::try_from(records.len()).unwrap();
         out.extend(records.concat());
@@ -676,7 +708,8 @@ mod tests {
         ];
         let expected = Resolved::Addresses(vec![[1, 1, 1, 1].into(), [2, 2, 2, 2].into()], 9);
         let asked = name("A.example");
-        let read = |records: &[Vec<u8>]| answer(&response("a.example", records), 7, &asked);
+        let read =
+            |records: &[Vec<u8>]| answer(&response("a.example", records), 7, &asked, Kind::A);
         assert_eq!(read(&records), Ok(expected));
         records.remove(1);
         assert_eq!(
@@ -696,15 +729,21 @@ mod tests {
         let asked = name("a.example");
         let good = response("a.example", &[record(&[0xc0, 12], 1, 5, &[1, 2, 3, 4])]);
         let expected = Resolved::Addresses(vec![[1, 2, 3, 4].into()], 5);
-        assert_eq!(answer(&good, 7, &asked), Ok(expected));
-        assert_eq!(answer(&good, 8, &asked), Err(Unusable::Foreign));
-        assert_eq!(answer(&good, 7, &name("b.example")), Err(Unusable::Foreign));
-        let question = query(7, &asked);
-        assert_eq!(answer(&question, 7, &asked), Err(Unusable::Foreign));
+        assert_eq!(answer(&good, 7, &asked, Kind::A), Ok(expected));
+        assert_eq!(answer(&good, 8, &asked, Kind::A), Err(Unusable::Foreign));
+        assert_eq!(
+            answer(&good, 7, &name("b.example"), Kind::A),
+            Err(Unusable::Foreign)
+        );
+        let question = query(7, &asked, Kind::A);
+        assert_eq!(
+            answer(&question, 7, &asked, Kind::A),
+            Err(Unusable::Foreign)
+        );
         let with = |at: usize, value: u8| {
             let mut message = good.clone();
             message[at] = value;
-            answer(&message, 7, &asked)
+            answer(&message, 7, &asked, Kind::A)
         };
         assert_eq!(with(3, 3), Ok(Resolved::NoSuchName));
         assert_eq!(with(3, 5), Ok(Resolved::Failed(5)));
@@ -722,7 +761,7 @@ mod tests {
         );
         for cut in 27..good.len() {
             assert_eq!(
-                answer(&good[..cut], 7, &asked),
+                answer(&good[..cut], 7, &asked, Kind::A),
                 Err(Unusable::Malformed),
                 "{cut}"
             );
@@ -733,16 +772,19 @@ mod tests {
         #[test]
         fn an_answer_is_read_as_it_was_written(
             labels in prop::collection::vec("[a-z]{1,20}", 2..6),
-            id: u16, address: [u8; 4], ttl in 0..=0x7fff_ffff_u32,
+            id: u16, address: std::net::IpAddr, ttl in 0..=0x7fff_ffff_u32,
         ) {
             let asked = name(&labels.join("."));
-            let query = parse(&query(id, &asked)).unwrap();
+            let kind = kind_of(address);
+            let query = parse(&query(id, &asked, kind)).unwrap();
             prop_assert_eq!(&query.name, &asked);
-            let reply = query.answer(Reply::Address(address.into(), ttl));
+            let reply = query.answer(Reply::Address(address, ttl));
             prop_assert_eq!(
-                answer(&reply, id, &asked),
-                Ok(Resolved::Addresses(vec![address.into()], ttl))
+                answer(&reply, id, &asked, kind),
+                Ok(Resolved::Addresses(vec![address.to_canonical()], ttl))
             );
+            let other = if kind == Kind::A { Kind::Aaaa } else { Kind::A };
+            prop_assert_eq!(answer(&reply, id, &asked, other), Err(Unusable::Foreign));
         }
     }
 }

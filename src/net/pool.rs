@@ -1,16 +1,21 @@
 //! [pure] Gives each name of a sandbox an address of its own, so that a connection says which name it is for.
 //!
-//! The addresses are of the block for benchmarks (RFC 2544, RFC 6890), which nobody
-//! routes: they mean something between one job and its gateway only.
+//! The IPv4 addresses are of the block for benchmarks (RFC 2544, RFC 6890), which nobody
+//! routes, the IPv6 ones of a unique local prefix (RFC 4193): they mean something between
+//! one job and its gateway only. Both of one name end alike, and lead to the same place.
 
 use super::grant::Name;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 /// The first address of the block, which is given to nobody.
 pub const BLOCK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 /// The length of the block's prefix.
 pub const PREFIX: u8 = 15;
+/// The first address of the IPv6 block, which is given to nobody.
+pub const BLOCK6: Ipv6Addr = Ipv6Addr::new(0xfdc0, 0xffda, 7, 1, 0, 0, 0, 0);
+/// The length of its prefix.
+pub const PREFIX6: u8 = 64;
 /// The most names that have an address at once, below what the block holds: names below a
 /// wildcard are the job's to invent, and each of them costs memory here.
 pub const NAMES: usize = 16_384;
@@ -48,12 +53,21 @@ impl Pool {
     /// The address of a name, which is its own from now on; `None` while every address has
     /// connections.
     pub fn address(&mut self, name: &Name) -> Option<Ipv4Addr> {
+        address_of(self.place(name)?)
+    }
+
+    /// The IPv6 address of the name, on the same terms.
+    pub fn address6(&mut self, name: &Name) -> Option<Ipv6Addr> {
+        address6_of(self.place(name)?)
+    }
+
+    fn place(&mut self, name: &Name) -> Option<usize> {
         let at = match self.by_name.get(name) {
             Some(at) => *at,
             None => self.give(name)?,
         };
         self.use_now(at, 0)?;
-        address_of(at)
+        Some(at)
     }
 
     /// Whether the name has an address.
@@ -62,23 +76,32 @@ impl Pool {
     }
 
     /// The name that has this address.
-    pub fn name(&self, address: Ipv4Addr) -> Option<&Name> {
+    pub fn name(&self, address: IpAddr) -> Option<&Name> {
         let place = self.places.get(place_of(address)?)?;
         Some(&place.name)
     }
 
-    /// Whether the address is of the block, given to somebody or not.
-    pub fn holds(address: Ipv4Addr) -> bool {
-        (u32::from(address) ^ u32::from(BLOCK)).leading_zeros() >= u32::from(PREFIX)
+    /// Whether the address is of a block, given to somebody or not.
+    pub fn holds(address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => {
+                let different = u32::from(address) ^ u32::from(BLOCK);
+                different.leading_zeros() >= u32::from(PREFIX)
+            }
+            IpAddr::V6(address) => {
+                let different = u128::from(address) ^ u128::from(BLOCK6);
+                different.leading_zeros() >= u32::from(PREFIX6)
+            }
+        }
     }
 
     /// Counts a connection to the address; its name keeps it until [`Pool::close`].
-    pub fn open(&mut self, address: Ipv4Addr) -> Option<&Name> {
+    pub fn open(&mut self, address: IpAddr) -> Option<&Name> {
         self.use_now(place_of(address)?, 1)
     }
 
     /// One connection less to the address.
-    pub fn close(&mut self, address: Ipv4Addr) {
+    pub fn close(&mut self, address: IpAddr) {
         if let Some(at) = place_of(address) {
             self.use_now(at, -1);
         }
@@ -127,8 +150,16 @@ fn address_of(place: usize) -> Option<Ipv4Addr> {
     u32::from(BLOCK).checked_add(offset).map(Ipv4Addr::from)
 }
 
-fn place_of(address: Ipv4Addr) -> Option<usize> {
-    let offset = u32::from(address).checked_sub(u32::from(BLOCK))?;
+fn address6_of(place: usize) -> Option<Ipv6Addr> {
+    let offset = u128::try_from(place).ok()?.checked_add(1)?;
+    u128::from(BLOCK6).checked_add(offset).map(Ipv6Addr::from)
+}
+
+fn place_of(address: IpAddr) -> Option<usize> {
+    let offset = match address {
+        IpAddr::V4(address) => u128::from(u32::from(address).checked_sub(u32::from(BLOCK))?),
+        IpAddr::V6(address) => u128::from(address).checked_sub(u128::from(BLOCK6))?,
+    };
     usize::try_from(offset.checked_sub(1)?).ok()
 }
 
@@ -144,17 +175,26 @@ mod tests {
     fn a_name_keeps_its_address() {
         let mut pool = Pool::new(NAMES);
         let one = pool.address(&name("a.example")).unwrap();
+        let six = pool.address6(&name("a.example")).unwrap();
+        assert_eq!(six.to_string(), "fdc0:ffda:7:1::1");
+        assert_eq!(pool.name(six.into()), Some(&name("a.example")));
         let other = pool.address(&name("b.example")).unwrap();
         assert_eq!(one, Ipv4Addr::new(198, 18, 0, 1));
         assert_ne!(one, other);
         assert_eq!(pool.address(&name("a.example")), Some(one));
-        assert_eq!(pool.name(other), Some(&name("b.example")));
+        assert_eq!(pool.name(other.into()), Some(&name("b.example")));
         for nobody in [
             "198.18.0.0",
             "198.18.0.3",
             "198.17.255.255",
             "0.0.0.0",
             "255.255.255.255",
+            "fdc0:ffda:7:1::",
+            "fdc0:ffda:7:1::3",
+            "fdc0:ffda:7:1:8000::1",
+            "fdc0:ffda:7::1",
+            "::",
+            "ffff::",
         ] {
             assert_eq!(pool.name(nobody.parse().unwrap()), None, "{nobody}");
         }
@@ -167,11 +207,21 @@ mod tests {
             ("198.18.0.0", true),
             ("198.19.255.255", true),
             ("198.20.0.0", false),
+            ("fdc0:ffda:7:0:ffff:ffff:ffff:ffff", false),
+            ("fdc0:ffda:7:1::", true),
+            ("fdc0:ffda:7:1:ffff:ffff:ffff:ffff", true),
+            ("fdc0:ffda:7:2::", false),
         ] {
             assert_eq!(Pool::holds(address.parse().unwrap()), inside, "{address}");
         }
-        assert!(Pool::holds(address_of(NAMES - 1).unwrap()));
-        assert_eq!(place_of(address_of(NAMES - 1).unwrap()), Some(NAMES - 1));
+        let last = [
+            IpAddr::from(address_of(NAMES - 1).unwrap()),
+            address6_of(NAMES - 1).unwrap().into(),
+        ];
+        for last in last {
+            assert!(Pool::holds(last));
+            assert_eq!(place_of(last), Some(NAMES - 1));
+        }
     }
 
     #[test]
@@ -181,25 +231,25 @@ mod tests {
         let at_a = pool.address(&a).unwrap();
         let at_b = pool.address(&b).unwrap();
         let at_c = pool.address(&c).unwrap();
-        assert_eq!(pool.open(at_a), Some(&a));
-        assert_eq!(pool.open(at_a), Some(&a));
+        assert_eq!(pool.open(at_a.into()), Some(&a));
+        assert_eq!(pool.open(at_a.into()), Some(&a));
         assert_eq!(pool.address(&b), Some(at_b));
         assert_eq!(
             pool.address(&d),
             Some(at_c),
             "c was used before b, and a is open"
         );
-        assert_eq!(pool.name(at_c), Some(&d));
-        pool.open(at_b);
-        pool.open(at_c);
+        assert_eq!(pool.name(at_c.into()), Some(&d));
+        pool.open(at_b.into());
+        pool.open(at_c.into());
         assert_eq!(pool.address(&e), None, "all are open");
         assert_eq!(pool.address(&a), Some(at_a), "who is there stays there");
-        pool.close(at_a);
+        pool.close(at_a.into());
         assert_eq!(pool.address(&e), None, "one of two is open");
-        pool.close(at_a);
+        pool.close(at_a.into());
         assert_eq!(pool.address(&e), Some(at_a));
         assert_eq!((pool.by_name.len(), pool.idle.len()), (3, 1));
-        pool.close(at_a);
+        pool.close(at_a.into());
         assert_eq!(pool.idle.len(), 1, "one close too many changes nothing");
     }
 

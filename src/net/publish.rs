@@ -153,7 +153,7 @@ fn is_the_peers_own(address: Ipv4Addr) -> bool {
     let network = |address: Ipv4Addr| u32::from(address) >> (32 - u32::from(PREFIX));
     let ours = network(address) == network(JOB);
     let odd = address.is_loopback() || address.is_multicast() || address.octets()[0] == 0;
-    !(ours || odd || address.is_broadcast() || Pool::holds(address))
+    !(ours || odd || address.is_broadcast() || Pool::holds(address.into()))
 }
 
 /// Counts connections to published ports: no peer can use up what the job may open itself.

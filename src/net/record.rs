@@ -5,26 +5,26 @@
 
 use crate::net::decide;
 use crate::net::grant::Name;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a record.
 ///
 /// Byte 0 is the kind, 1 the reason, 2–3 the port, 4–7 a number, 8–15 and 16–23
-/// bytes each way, 24–27 the address, 28–29 the grant, 30 the length of the
-/// name, 31 is 0, 32–284 the name and zeroes. Where a peer connected, 28–29 are
-/// the published port's index and 32–47 the peer's address, an IPv4 one mapped.
-pub const RECORD: usize = 285;
+/// bytes each way, 24–39 the address, an IPv4 one mapped, 40–41 the grant or the
+/// published port's index, 42 the length of the name, 43 is 0, 44–296 the name and
+/// zeroes.
+pub const RECORD: usize = 297;
 
-const NAME: usize = 32;
+const NAME: usize = 44;
 
 /// What a job asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The name, where it was known.
     pub name: Option<Name>,
-    /// The address: the one dialled, else the one the job used.
-    pub address: SocketAddrV4,
+    /// The address: the one dialled, else the one the job used. Never an IPv4-mapped one.
+    pub address: SocketAddr,
 }
 
 /// Why a destination was refused: before it was dialled, or by then.
@@ -164,7 +164,7 @@ impl Record {
             Self::Allowed(id, asked, grant) => {
                 out[0] = 3;
                 number = *id;
-                out[28..30].copy_from_slice(&grant.to_le_bytes());
+                out[40..42].copy_from_slice(&grant.to_le_bytes());
                 asked.encode(&mut out);
             }
             Self::Ended(id, sent, received) => {
@@ -201,7 +201,7 @@ impl Record {
         let number = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?);
         let sent = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
         let received = u64::from_le_bytes(*bytes.get(16..)?.first_chunk()?);
-        let grant = u16::from_le_bytes(*bytes.get(28..)?.first_chunk()?);
+        let grant = u16::from_le_bytes(*bytes.get(40..)?.first_chunk()?);
         let record = match bytes[0] {
             1 => Self::Ready,
             2 => Self::Failed(number, u32::try_from(sent).ok()?),
@@ -222,43 +222,48 @@ impl Record {
 
 impl Peer {
     fn encode(&self, out: &mut [u8; RECORD]) {
-        let address = match self.address.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        out[2..4].copy_from_slice(&self.address.port().to_le_bytes());
-        out[28..30].copy_from_slice(&self.port.to_le_bytes());
-        out[NAME..NAME + 16].copy_from_slice(&address.octets());
+        put_address(self.address, out);
+        out[40..42].copy_from_slice(&self.port.to_le_bytes());
     }
 
     fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
-        let port = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
-        let index = u16::from_le_bytes(*bytes.get(28..)?.first_chunk()?);
-        let octets: [u8; 16] = *bytes.get(NAME..)?.first_chunk()?;
-        let address = Ipv6Addr::from(octets).to_canonical();
+        let index = u16::from_le_bytes(*bytes.get(40..)?.first_chunk()?);
         Some(Self {
             port: index,
-            address: SocketAddr::new(address, port),
+            address: address(bytes)?,
         })
     }
 }
 
+fn put_address(address: SocketAddr, out: &mut [u8; RECORD]) {
+    let octets = match address.ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    out[2..4].copy_from_slice(&address.port().to_le_bytes());
+    out[24..40].copy_from_slice(&octets);
+}
+
+fn address(bytes: &[u8; RECORD]) -> Option<SocketAddr> {
+    let port = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
+    let octets: [u8; 16] = *bytes.get(24..)?.first_chunk()?;
+    let address = Ipv6Addr::from(octets).to_canonical();
+    Some(SocketAddr::new(address, port))
+}
+
 impl Asked {
     fn encode(&self, out: &mut [u8; RECORD]) {
-        out[2..4].copy_from_slice(&self.address.port().to_le_bytes());
-        out[24..28].copy_from_slice(&self.address.ip().octets());
+        put_address(self.address, out);
         let name = self.name.as_ref().map_or("", Name::as_str).as_bytes();
         for (to, from) in out.iter_mut().skip(NAME).zip(name) {
             *to = *from;
         }
         // At most 253: see Name.
-        out[30] = name.len() as u8;
+        out[42] = name.len() as u8;
     }
 
     fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
-        let port = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
-        let octets: [u8; 4] = *bytes.get(24..)?.first_chunk()?;
-        let length = usize::from(bytes[30]);
+        let length = usize::from(bytes[42]);
         let name = match length {
             0 => None,
             _ => {
@@ -268,7 +273,7 @@ impl Asked {
         };
         Some(Self {
             name,
-            address: SocketAddrV4::new(Ipv4Addr::from(octets), port),
+            address: address(bytes)?,
         })
     }
 }
@@ -303,6 +308,14 @@ mod tests {
             Record::Failed(3, 13),
             Record::Allowed(9, asked("a.example"), 2),
             Record::Allowed(9, asked(""), 0),
+            Record::Allowed(
+                10,
+                Asked {
+                    name: None,
+                    address: "[2001:db8::1]:443".parse().unwrap(),
+                },
+                0,
+            ),
             Record::Ended(9, u64::MAX, 1),
             Record::Lost(4),
             Record::Accepted(9, peer("203.0.113.5:443")),
@@ -314,7 +327,7 @@ mod tests {
             let reason = Reason::of_number(number);
             records.extend(reason.map(|reason| Record::Refused(asked("b.example"), reason)));
         }
-        assert_eq!(records.len(), 10 + 15 + 7);
+        assert_eq!(records.len(), 11 + 15 + 7);
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
@@ -329,10 +342,10 @@ mod tests {
             (1, 0),
             (1, 16),
             (1, 135),
-            (31, 1),
-            (30, 254),
-            (32, b'A'),
-            (284, 1),
+            (43, 1),
+            (42, 254),
+            (44, b'A'),
+            (296, 1),
         ] {
             let mut bad = good;
             bad[at] = byte;

@@ -21,6 +21,13 @@ const NEVER: &[(&str, &str)] = &[
         "these addresses stand for names inside the sandbox",
     ),
     ("224.0.0.0/3", "no connection is made to such an address"),
+    ("::/127", "that is the sandbox's own loopback"),
+    (
+        "::ffff:0:0/96",
+        "such an address is an IPv4 one: write that",
+    ),
+    ("fdc0:ffda:7::/48", "these are the sandbox's own addresses"),
+    ("ff00::/8", "no connection is made to such an address"),
 ];
 
 /// The most grants of a policy: each connection is held against all of them.
@@ -277,9 +284,6 @@ fn impossible(to: &Target) -> Option<String> {
             let own = name.as_str().rsplit('.').next() == Some("localhost");
             own.then(|| "localhost is the sandbox itself".to_owned())
         }
-        Target::Network(network) if !network.is_ipv4() => {
-            Some("sandboxes have IPv4 only in this version".to_owned())
-        }
         Target::Network(network) => {
             let within = |never: &str| -> Result<bool, Malformed> {
                 Ok(Cidr::parse(never)?.covers(network))
@@ -308,7 +312,11 @@ mod tests {
             "198.18.0.0/15",
             "239.0.0.1",
             "255.255.255.255",
-            "2001:db8::/32",
+            "::1",
+            "::",
+            "::ffff:10.0.0.0/104",
+            "fdc0:ffda:7:1::/64",
+            "ff02::1",
         ] {
             assert!(impossible(to), "{to}");
         }
@@ -319,6 +327,10 @@ mod tests {
             "169.254.0.0/16",
             "169.254.169.254",
             "10.0.0.0/8",
+            "::/0",
+            "2001:db8::/32",
+            "fd00::/8",
+            "fd00:ec2::254",
         ] {
             assert!(!impossible(to), "{to}");
         }

@@ -145,7 +145,7 @@ fn peer_parts(published: &[Published], peer: Peer) -> Option<(String, String, u1
 
 /// A name that was only asked for has no address.
 fn parts(asked: Asked) -> (Option<String>, Option<String>, u16) {
-    let address = *asked.address.ip();
+    let address = asked.address.ip();
     (
         asked.name.map(String::from),
         (!address.is_unspecified()).then(|| address.to_string()),

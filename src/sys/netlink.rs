@@ -61,6 +61,15 @@ pub enum Kind {
     Other(u8),
 }
 
+/// Which addresses a rule or route is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
 const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
@@ -87,6 +96,7 @@ const VETH_INFO_PEER: u16 = 1;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_F_NODAD: u8 = 2;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -172,16 +182,27 @@ impl Netlink {
             .map(drop)
     }
 
-    /// Gives a link an address.
+    /// Gives a link an address, which is its own at once: nobody is asked whether it
+    /// has an IPv6 one already.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<(), Refused> {
+    pub fn add_address(&self, index: u32, address: IpAddr, prefix: u8) -> Result<(), Refused> {
         let [a, b, c, d] = index.to_ne_bytes();
-        let header = [AF_INET, prefix, 0, RT_SCOPE_UNIVERSE, a, b, c, d];
+        let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
+        let header = [
+            family(address),
+            prefix,
+            flags,
+            RT_SCOPE_UNIVERSE,
+            a,
+            b,
+            c,
+            d,
+        ];
         let mut message = Message::new(RTM_NEWADDR, NEW).fixed(&header);
-        message.attribute(IFA_LOCAL, &address.octets());
-        message.attribute(IFA_ADDRESS, &address.octets());
+        message.attribute(IFA_LOCAL, &octets(address));
+        message.attribute(IFA_ADDRESS, &octets(address));
         self.request(message).map(drop)
     }
 
@@ -189,31 +210,33 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn add_default(&self, gateway: Ipv4Addr) -> Result<(), Refused> {
-        let header = route_header(RT_TABLE_MAIN, RT_SCOPE_UNIVERSE, RTN_UNICAST);
+    pub fn add_default(&self, gateway: IpAddr) -> Result<(), Refused> {
+        let mut header = route_header(RT_TABLE_MAIN, RT_SCOPE_UNIVERSE, RTN_UNICAST);
+        header[0] = family(gateway);
         let mut message = Message::new(RTM_NEWROUTE, NEW).fixed(&header);
-        message.attribute(RTA_GATEWAY, &gateway.octets());
+        message.attribute(RTA_GATEWAY, &octets(gateway));
         self.request(message).map(drop)
     }
 
-    /// Makes every address local, by a link that is up, in a table of its own.
+    /// Makes every address of a family local, by a link that is up, in a table of its own.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn add_local_default(&self, index: u32, table: u32) -> Result<(), Refused> {
-        let header = route_header(0, RT_SCOPE_HOST, RTN_LOCAL);
+    pub fn add_local_default(&self, family: Family, index: u32, table: u32) -> Result<(), Refused> {
+        let mut header = route_header(0, RT_SCOPE_HOST, RTN_LOCAL);
+        header[0] = family.number();
         let mut message = Message::new(RTM_NEWROUTE, NEW).fixed(&header);
         message.attribute(RTA_OIF, &index.to_ne_bytes());
         message.attribute(RTA_TABLE, &table.to_ne_bytes());
         self.request(message).map(drop)
     }
 
-    /// Packets with this mark are routed by this table.
+    /// Packets of a family with this mark are routed by this table.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn add_mark_rule(&self, mark: u32, table: u32) -> Result<(), Refused> {
-        let header = [AF_INET, 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0];
+    pub fn add_mark_rule(&self, family: Family, mark: u32, table: u32) -> Result<(), Refused> {
+        let header = [family.number(), 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0];
         let mut message = Message::new(RTM_NEWRULE, NEW).fixed(&header);
         message.attribute(FRA_FWMARK, &mark.to_ne_bytes());
         message.attribute(FRA_TABLE, &table.to_ne_bytes());
@@ -269,6 +292,15 @@ impl Netlink {
             }
         }
         Err(Refused::from(Errno::BADMSG))
+    }
+}
+
+impl Family {
+    fn number(self) -> u8 {
+        match self {
+            Self::Ipv4 => AF_INET,
+            Self::Ipv6 => AF_INET6,
+        }
     }
 }
 
@@ -510,16 +542,17 @@ mod tests {
         assert_eq!(netlink.add_pair(pair).unwrap_err().errno, Errno::EXIST);
         let one = netlink.index("one").unwrap();
         let address = Ipv4Addr::new(10, 1, 1, 1);
-        netlink.add_address(one, address, 24).unwrap();
+        netlink.add_address(one, address.into(), 24).unwrap();
         netlink.set_up(one).unwrap();
         netlink.set_up(netlink.index("other").unwrap()).unwrap();
         let route = |to: &str| netlink.route(to.parse().unwrap());
         assert_eq!(route("9.9.9.9").unwrap_err().errno, Errno::NETUNREACH);
         let gateway = Ipv4Addr::new(10, 1, 1, 2);
-        netlink.add_default(gateway).unwrap();
-        let again = netlink.add_default(gateway).unwrap_err();
+        netlink.add_default(gateway.into()).unwrap();
+        let again = netlink.add_default(gateway.into()).unwrap_err();
         assert_eq!(again.errno, Errno::EXIST);
-        let off_link = netlink.add_default(Ipv4Addr::new(9, 9, 9, 9)).unwrap_err();
+        let elsewhere = IpAddr::from([9, 9, 9, 9]);
+        let off_link = netlink.add_default(elsewhere).unwrap_err();
         assert_eq!(
             off_link.said.as_deref(),
             Some("Nexthop has invalid gateway")

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
 };
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Sets IFF_UP on `lo` of this network namespace; the kernel adds 127.0.0.1 and ::1 itself.
 ///
@@ -37,27 +37,32 @@ const BACKLOG: i32 = 4096;
 
 /// A TCP listener in this network namespace that is given connections to any
 /// address: getsockname(2) of an accepted one is where the peer wanted to go.
-/// Non-blocking and close-on-exec.
+/// Non-blocking and close-on-exec. With `ipv6` it gets both families, IPv4
+/// addresses as IPv4-mapped ones (ipv6(7)).
 ///
 /// # Errors
 /// The errno of socket(2), setsockopt(2) (EPERM without CAP_NET_ADMIN), bind(2) or listen(2).
-pub fn transparent_listener(port: u16) -> Result<OwnedFd, Errno> {
-    let socket = transparent(SocketType::STREAM)?;
-    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+pub fn transparent_listener(port: u16, ipv6: bool) -> Result<OwnedFd, Errno> {
+    let socket = transparent(SocketType::STREAM, ipv6)?;
+    bind(&socket, &any_address(port, ipv6))?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
 /// A UDP socket in this network namespace that is given datagrams to any
-/// address; recvmsg(2) tells which (IP_ORIGDSTADDR), and sendmsg(2) may answer
-/// from it (IP_PKTINFO). Non-blocking and close-on-exec.
+/// address; recvmsg(2) tells which (IP_ORIGDSTADDR, IPV6_ORIGDSTADDR), and
+/// sendmsg(2) may answer from it (IP_PKTINFO, IPV6_PKTINFO). Otherwise as
+/// [`transparent_listener`].
 ///
 /// # Errors
 /// As [`transparent_listener`].
-pub fn transparent_datagrams(port: u16) -> Result<OwnedFd, Errno> {
-    let socket = transparent(SocketType::DGRAM)?;
+pub fn transparent_datagrams(port: u16, ipv6: bool) -> Result<OwnedFd, Errno> {
+    let socket = transparent(SocketType::DGRAM, ipv6)?;
     set_option(&socket, libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 1)?;
-    bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    if ipv6 {
+        set_option(&socket, libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, 1)?;
+    }
+    bind(&socket, &any_address(port, ipv6))?;
     Ok(socket)
 }
 
@@ -118,11 +123,30 @@ fn family(address: SocketAddr) -> AddressFamily {
     }
 }
 
-fn transparent(kind: SocketType) -> Result<OwnedFd, Errno> {
+fn transparent(kind: SocketType, ipv6: bool) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::INET, kind, flags, None)?;
-    set_option(&socket, libc::SOL_IP, libc::IP_TRANSPARENT, 1)?;
+    let family = if ipv6 {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let socket = socket_with(family, kind, flags, None)?;
+    if ipv6 {
+        set_option(&socket, libc::SOL_IPV6, libc::IPV6_V6ONLY, 0)?;
+        set_option(&socket, libc::SOL_IPV6, libc::IPV6_TRANSPARENT, 1)?;
+    } else {
+        set_option(&socket, libc::SOL_IP, libc::IP_TRANSPARENT, 1)?;
+    }
     Ok(socket)
+}
+
+fn any_address(port: u16, ipv6: bool) -> SocketAddr {
+    let address: IpAddr = if ipv6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    SocketAddr::new(address, port)
 }
 
 /// setsockopt(2) of an option that is an int.

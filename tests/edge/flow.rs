@@ -19,7 +19,7 @@ fn a_granted_network_gets_every_byte_both_ways_and_both_ends() {
         let Some(Record::Allowed(id, asked, 0)) = world.edge.next().unwrap() else {
             panic!()
         };
-        assert_eq!(asked.address, SocketAddrV4::new(SERVER, 7000));
+        assert_eq!(asked.address, SocketAddrV4::new(SERVER, 7000).into());
         let both = BYTES as u64;
         assert_eq!(
             world.edge.next().unwrap(),

@@ -8,6 +8,7 @@
 
 mod dns;
 mod flow;
+mod ipv6;
 mod limits;
 mod process;
 mod read;
@@ -16,10 +17,14 @@ mod refused;
 use cofferdam::net::edge::{Edge, Listening, start};
 use cofferdam::net::grant::{Grant, Limits, Ports, Proto, Rules, Target, WithoutName};
 use cofferdam::net::record::{Obstacle, Reason, Record};
+use cofferdam::sys::network;
 use rustix::fd::{AsFd, OwnedFd};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream,
+    UdpSocket,
+};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -31,6 +36,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 const INSIDE: &str = "EDGE_TEST_INSIDE";
 /// Public, and in nobody's use here.
 const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+/// The same server's.
+const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2606, 0x2800, 0x220, 1, 0, 0, 0, 1);
 /// The world's end of the link.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 /// The host's end.
@@ -122,23 +129,6 @@ fn grant(to: &str, ports: &[u16], proto: Option<Proto>) -> Grant {
     }
 }
 
-fn set(socket: &impl AsFd, name: i32) {
-    use rustix::fd::AsRawFd;
-    let on: libc::c_int = 1;
-    #[allow(unsafe_code, reason = "options that no safe wrapper has")]
-    // SAFETY: both options read one int.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_IP,
-            name,
-            (&raw const on).cast(),
-            4,
-        )
-    };
-    assert_eq!(set, 0);
-}
-
 /// The port of the relay stands for the destination's: nothing redirects here.
 fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
     build_asking(&[53], grants, port, limits)
@@ -162,20 +152,24 @@ fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits
         ip(&format!("addr add {SERVER}/32 dev c0"));
         ip("addr add 169.254.169.254/32 dev c0");
         ip("link set c0 up");
+        ip("addr add fd09::2/64 dev c0 nodad");
+        ip(&format!("addr add {SERVER6}/128 dev c0 nodad"));
+        ip("addr add fd00:ec2::254/128 dev c0 nodad");
     });
     ip("route add default via 10.9.0.2");
+    ip("addr add fd09::1/64 dev h0 nodad");
+    ip("route add default via fd09::2");
     let (tcp, udp, dns) = within(&job, &host, || {
         ip("link set lo up");
         // Every address is the job's own, so that the listeners get what is sent there.
         ip("route add local 0.0.0.0/1 dev lo");
         ip("route add local 128.0.0.0/1 dev lo");
-        let udp = UdpSocket::bind("0.0.0.0:53").unwrap();
-        set(&udp, libc::IP_TRANSPARENT);
-        set(&udp, libc::IP_RECVORIGDSTADDR);
+        ip("-6 route add local ::/1 dev lo");
+        ip("-6 route add local 8000::/1 dev lo");
         (
-            TcpListener::bind(("0.0.0.0", port)).unwrap(),
-            udp,
-            TcpListener::bind("0.0.0.0:53").unwrap(),
+            network::transparent_listener(port, true).unwrap(),
+            network::transparent_datagrams(53, true).unwrap(),
+            network::transparent_listener(53, true).unwrap(),
         )
     });
     let rules = Rules {
@@ -210,13 +204,15 @@ const LIMITS: Limits = Limits {
 };
 
 impl World {
-    fn listen(&self, address: Ipv4Addr, port: u16) -> TcpListener {
+    fn listen(&self, address: impl Into<IpAddr>, port: u16) -> TcpListener {
+        let address = address.into();
         within(&self.world, &self.host, || {
             TcpListener::bind((address, port)).unwrap()
         })
     }
 
-    fn dial(&self, address: Ipv4Addr, port: u16) -> TcpStream {
+    fn dial(&self, address: impl Into<IpAddr>, port: u16) -> TcpStream {
+        let address = address.into();
         let stream = within(&self.job, &self.host, || {
             TcpStream::connect((address, port)).unwrap()
         });
@@ -225,7 +221,8 @@ impl World {
     }
 
     /// Dials, says `first`, and has to be reset at once.
-    fn refused(&self, address: Ipv4Addr, port: u16, first: &[u8]) -> Reason {
+    fn refused(&self, address: impl Into<IpAddr>, port: u16, first: &[u8]) -> Reason {
+        let address = address.into();
         let began = Instant::now();
         // The reset may be here before connect(2) has looked.
         let dialled = within(&self.job, &self.host, || {

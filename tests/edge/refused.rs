@@ -46,7 +46,7 @@ fn neither_loopback_nor_metadata_is_reached_by_a_wide_grant() {
             [192, 168, 0, 1],
             [192, 0, 2, 1],
         ] {
-            let reason = world.refused(address.into(), 7000, b"");
+            let reason = world.refused(Ipv4Addr::from(address), 7000, b"");
             assert!(
                 matches!(
                     reason,

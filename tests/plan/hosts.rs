@@ -70,6 +70,7 @@ pub fn debian_6_1() -> Facts {
         network: Network {
             nft: Some("/usr/sbin/nft".into()),
             tproxy: Tproxy::Loadable,
+            ipv6: true,
         },
         overlay_userxattr: true,
         tmpfs_user_xattr: false,

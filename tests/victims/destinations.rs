@@ -4,10 +4,6 @@
 //! A line `tcp ADDRESS:PORT` or `dns-tcp ADDRESS:PORT` is what a connection gets
 //! before it is closed; a datagram is answered with `dns-udp ADDRESS:PORT`.
 #![allow(
-    unsafe_code,
-    reason = "the destination of a datagram is in a control message that no safe wrapper has"
-)]
-#![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::exit,
@@ -20,11 +16,11 @@ use cofferdam::sandbox::launch::{
 };
 use cofferdam::sandbox::message::{JOB, PACKET, Report};
 use cofferdam::sandbox::plan::{MapWriter, Op, Plan};
-use cofferdam::sys::{process, socket};
+use cofferdam::sys::{datagram, process, socket};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
 const HELPERS: (&str, &str) = ("/usr/bin/newuidmap", "/usr/bin/newgidmap");
 
@@ -135,6 +131,7 @@ fn tell(what: &str, listener: &TcpListener) {
     // A peer may have gone between poll and accept, or before it is told.
     if let Ok((mut connection, _)) = listener.accept() {
         let destination = connection.local_addr().unwrap();
+        let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
         match writeln!(connection, "{what} {destination}") {
             Ok(()) | Err(_) => {}
         }
@@ -152,60 +149,9 @@ fn exited(init: &OwnedFd) -> Option<u8> {
     }
 }
 
-/// A control message of one structure, as the kernel lays it out.
-#[repr(C)]
-struct Control<T> {
-    header: libc::cmsghdr,
-    value: T,
-}
-
 /// Answers a datagram from the address it was sent to.
 fn answer(socket: &OwnedFd) {
-    // SAFETY: all of these are plain old data; all zeroes is a valid value.
-    let (mut from, mut control, mut message): (
-        libc::sockaddr_in,
-        Control<libc::sockaddr_in>,
-        libc::msghdr,
-    ) = unsafe { std::mem::zeroed() };
-    let mut bytes = [0u8; 512];
-    let mut part = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    message.msg_name = (&raw mut from).cast();
-    message.msg_namelen = size_of_val(&from) as u32;
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of_val(&control);
-    // SAFETY: every pointer in the header is to a local with the length beside it.
-    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
-    assert!(received > 0);
-    assert_eq!(control.header.cmsg_type, libc::IP_ORIGDSTADDR);
-    let to = Ipv4Addr::from(u32::from_be(control.value.sin_addr.s_addr));
-    let port = u16::from_be(control.value.sin_port);
-    let text = format!("dns-udp {}\n", SocketAddrV4::new(to, port));
-
-    // SAFETY: as above.
-    let mut source: Control<libc::in_pktinfo> = unsafe { std::mem::zeroed() };
-    source.header.cmsg_level = libc::SOL_IP;
-    source.header.cmsg_type = libc::IP_PKTINFO;
-    source.header.cmsg_len = size_of::<libc::cmsghdr>() + size_of::<libc::in_pktinfo>();
-    source.value.ipi_spec_dst = control.value.sin_addr;
-    let mut part = libc::iovec {
-        iov_base: text.as_ptr().cast_mut().cast(),
-        iov_len: text.len(),
-    };
-    message.msg_iov = &raw mut part;
-    message.msg_control = (&raw mut source).cast();
-    message.msg_controllen = size_of_val(&source);
-    message.msg_flags = 0;
-    // SAFETY: as above; the kernel only reads from them.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
-    assert_eq!(
-        sent,
-        text.len() as isize,
-        "{}",
-        std::io::Error::last_os_error()
-    );
+    let datagram = datagram::receive(socket, &mut [0; 512]).unwrap();
+    let text = format!("dns-udp {}\n", datagram.to);
+    datagram::send(socket, text.as_bytes(), datagram.to.ip(), datagram.from).unwrap();
 }

@@ -194,6 +194,7 @@ mod tests {
             network: Network {
                 nft: Some("/usr/sbin/nft".into()),
                 tproxy: Tproxy::Loadable,
+                ipv6: true,
             },
             overlay_userxattr: true,
             tmpfs_user_xattr: true,

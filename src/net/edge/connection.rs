@@ -9,7 +9,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How long a side may take what was sent to it before the other side broke.
@@ -32,7 +32,7 @@ pub(super) enum Stage {
     /// The gateway makes a socket that leads to the job.
     Asking,
     /// An address is being dialled; these are left.
-    Connecting(Vec<Ipv4Addr>),
+    Connecting(Vec<IpAddr>),
     /// Bytes move.
     Relaying,
     /// One side has broken it; until then the other may take what was sent to it before.
@@ -47,7 +47,7 @@ pub(super) struct Connection {
     pub client: End,
     pub upstream: Option<End>,
     /// Where the job connected to.
-    pub original: SocketAddrV4,
+    pub original: SocketAddr,
     /// What is told of it.
     pub asked: Asked,
     /// Index of the grant that covers it.
@@ -107,7 +107,7 @@ impl Connection {
     pub(super) fn inbound(id: u32, client: OwnedFd, peer: Peer) -> Self {
         let asked = Asked {
             name: None,
-            address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         };
         Self {
             stage: Stage::Asking,

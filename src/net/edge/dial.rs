@@ -5,7 +5,7 @@ use crate::sys::netlink::{Kind, Netlink, Route};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 /// Whether this host's routing table lets an address be dialled.
 ///
@@ -15,8 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 ///
 /// # Errors
 /// What is in the way.
-pub(super) fn check(routes: &Netlink, address: Ipv4Addr, by_network: bool) -> Result<(), Obstacle> {
-    let Ok(route) = routes.route(IpAddr::V4(address)) else {
+pub(super) fn check(routes: &Netlink, address: IpAddr, by_network: bool) -> Result<(), Obstacle> {
+    let Ok(route) = routes.route(address) else {
         return Err(Obstacle::NoRoute);
     };
     let Route {
@@ -36,14 +36,32 @@ pub(super) fn check(routes: &Netlink, address: Ipv4Addr, by_network: bool) -> Re
 ///
 /// # Errors
 /// The errno of socket(2) or connect(2), but EINPROGRESS.
-pub(super) fn begin(to: SocketAddrV4) -> Result<OwnedFd, Errno> {
+pub(super) fn begin(to: SocketAddr) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     match connect(&socket, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
     }
+}
+
+/// The order in which addresses of a name are tried: families by turns (RFC 8305 §4), first
+/// that by which the client came, which it chose itself.
+pub(super) fn in_turn(addresses: Vec<IpAddr>, client: IpAddr) -> Vec<IpAddr> {
+    let (first, then): (Vec<IpAddr>, Vec<IpAddr>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == client.is_ipv6());
+    let most = first.len().max(then.len());
+    let (mut first, mut then) = (first.into_iter(), then.into_iter());
+    (0..most)
+        .flat_map(|_| [first.next(), then.next()])
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]
@@ -53,10 +71,32 @@ mod tests {
     #[test]
     fn the_hosts_own_addresses_are_local() {
         let routes = Netlink::open().unwrap();
-        for own in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 9, 9, 9)] {
-            assert_eq!(check(&routes, own, true), Err(Obstacle::ThisHost));
+        let check = |address: &str| check(&routes, address.parse().unwrap(), true);
+        for own in ["127.0.0.1", "127.9.9.9", "::1"] {
+            assert_eq!(check(own), Err(Obstacle::ThisHost), "{own}");
         }
-        assert!(check(&routes, Ipv4Addr::new(224, 0, 0, 1), true).is_err());
-        assert!(check(&routes, Ipv4Addr::BROADCAST, true).is_err());
+        for nobody in ["224.0.0.1", "255.255.255.255", "ff02::1"] {
+            assert!(check(nobody).is_err(), "{nobody}");
+        }
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let all = |list: &[&str]| -> Vec<IpAddr> {
+            list.iter()
+                .map(|address| address.parse().unwrap())
+                .collect()
+        };
+        let found = || all(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "2001::1"]);
+        let by_four = in_turn(found(), "198.18.0.1".parse().unwrap());
+        assert_eq!(
+            by_four,
+            all(&["10.0.0.1", "2001::1", "10.0.0.2", "10.0.0.3"])
+        );
+        let by_six = in_turn(found(), "fd00::1".parse().unwrap());
+        assert_eq!(
+            by_six,
+            all(&["2001::1", "10.0.0.1", "10.0.0.2", "10.0.0.3"])
+        );
     }
 }

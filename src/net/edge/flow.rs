@@ -317,7 +317,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     fn decider() -> Decider {
-        Decider::new(Rules {
+        let rules = Rules {
             grants: Vec::new(),
             tls_without_name: WithoutName::Refuse,
             limits: Limits {
@@ -325,7 +325,8 @@ mod tests {
                 new_per_second: 0,
                 dns_per_second: 0,
             },
-        })
+        };
+        Decider::new(rules, false)
     }
 
     fn pair() -> (TcpStream, End) {

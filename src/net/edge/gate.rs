@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn decider() -> Decider {
-        Decider::new(Rules {
+        let rules = Rules {
             grants: Vec::new(),
             tls_without_name: WithoutName::Allow,
             limits: Limits {
@@ -207,7 +207,8 @@ mod tests {
                 new_per_second: 1,
                 dns_per_second: 1,
             },
-        })
+        };
+        Decider::new(rules, false)
     }
 
     #[test]

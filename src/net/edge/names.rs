@@ -11,7 +11,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Datagrams that are answered before others get their turn.
@@ -64,7 +64,7 @@ impl Server {
         if let Err(reason) = answer.verdict {
             let asked = Asked {
                 name: Some(query.name.clone()),
-                address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DNS_PORT),
+                address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DNS_PORT),
             };
             reports.say(&Record::Refused(asked, Reason::Decided(reason)));
         }
@@ -86,7 +86,7 @@ impl Server {
                 crate::sys::unheard(datagram::send(
                     &self.listeners.dns_udp,
                     &answer,
-                    *datagram.to.ip(),
+                    datagram.to.ip(),
                     datagram.from,
                 ));
             }

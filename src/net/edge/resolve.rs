@@ -1,6 +1,6 @@
 //! [exposed] Names to addresses by the host's resolvers: UDP with retries, TCP where an answer is cut.
 
-use crate::net::dns::{self, Resolved as Said, Unusable};
+use crate::net::dns::{self, Kind, Resolved as Said, Unusable};
 use crate::net::grant::Name;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use rustix::net::{
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Lookups at once; more fail.
@@ -24,6 +24,8 @@ const FRESH: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often each resolver is asked.
 const ROUNDS: usize = 2;
+/// Both are asked at once, by numbers that follow each other.
+const KINDS: [Kind; 2] = [Kind::A, Kind::Aaaa];
 
 /// Who waits for an answer: a connection by place and number.
 pub(super) type Waiting = (usize, u32);
@@ -32,7 +34,7 @@ pub(super) type Waiting = (usize, u32);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Known {
     /// Its addresses.
-    Addresses(Vec<Ipv4Addr>),
+    Addresses(Vec<IpAddr>),
     /// It has none, or no resolver says.
     Nothing,
     /// An answer will come.
@@ -41,7 +43,7 @@ pub(super) enum Known {
 
 /// An answer that came, and who waited for it.
 pub(super) struct Resolved {
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     pub waiting: Vec<Waiting>,
 }
 
@@ -53,6 +55,8 @@ struct Lookup {
     attempt: usize,
     until: Instant,
     waiting: Vec<Waiting>,
+    /// Of each kind, once a resolver has said: addresses, and for how many seconds.
+    answers: [Option<(Vec<IpAddr>, u32)>; 2],
 }
 
 /// The same question over TCP.
@@ -65,13 +69,13 @@ struct Stream {
 pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
     lookups: Vec<Option<Lookup>>,
-    known: HashMap<Name, (Vec<Ipv4Addr>, Instant)>,
+    known: HashMap<Name, (Vec<IpAddr>, Instant)>,
 }
 
 /// What a ready or late lookup does next.
 enum Next {
     Wait,
-    Done(Vec<Ipv4Addr>, u32),
+    Done,
     Tcp,
     Retry,
 }
@@ -140,10 +144,10 @@ impl Resolver {
         let mut id = [0; 2];
         getrandom(&mut id, GetRandomFlags::empty())?;
         let id = u16::from_ne_bytes(id);
-        let question = dns::query(id, name);
+        let questions = KINDS.map(|kind| question(id, name, kind));
         let mut lookup = None;
         for (attempt, server) in self.attempts() {
-            if let Ok(socket) = ask_by_udp(*server, &question, epoll, token) {
+            if let Ok(socket) = ask_by_udp(*server, &questions, epoll, token) {
                 lookup = Some((attempt, socket));
                 break;
             }
@@ -157,6 +161,7 @@ impl Resolver {
             attempt,
             until: now + PATIENCE,
             waiting: Vec::new(),
+            answers: [None, None],
         })
     }
 
@@ -194,7 +199,12 @@ impl Resolver {
         token: u64,
     ) -> Option<Resolved> {
         let lookup = self.lookups.get_mut(place)?.as_mut()?;
-        let mut next = if late { Next::Retry } else { lookup.read() };
+        let mut next = match late {
+            // Whoever says where the name is and nothing of the other kind will not.
+            true if lookup.knows_some() => Next::Done,
+            true => Next::Retry,
+            false => lookup.read(),
+        };
         if matches!(next, Next::Tcp) {
             next = self.by_tcp(place, epoll, token);
         }
@@ -202,7 +212,7 @@ impl Resolver {
             next = self.retry(place, epoll, token);
         }
         match next {
-            Next::Done(addresses, ttl) => self.done(place, addresses, ttl),
+            Next::Done => self.done(place),
             _ => None,
         }
     }
@@ -232,9 +242,9 @@ impl Resolver {
         let Some(Some(lookup)) = self.lookups.get_mut(place) else {
             return Next::Wait;
         };
-        let question = dns::query(lookup.id, &lookup.name);
+        let questions = lookup.questions();
         for (attempt, server) in attempts.into_iter().skip(lookup.attempt + 1) {
-            if let Ok(socket) = ask_by_udp(server, &question, epoll, token) {
+            if let Ok(socket) = ask_by_udp(server, &questions, epoll, token) {
                 lookup.socket = socket;
                 lookup.stream = None;
                 lookup.attempt = attempt;
@@ -242,11 +252,19 @@ impl Resolver {
                 return Next::Wait;
             }
         }
-        Next::Done(Vec::new(), 0)
+        Next::Done
     }
 
-    fn done(&mut self, place: usize, addresses: Vec<Ipv4Addr>, ttl: u32) -> Option<Resolved> {
+    fn done(&mut self, place: usize) -> Option<Resolved> {
         let lookup = self.lookups.get_mut(place)?.take()?;
+        let mut addresses = Vec::new();
+        let mut ttl = u32::MAX;
+        for (found, seconds) in lookup.answers.into_iter().flatten() {
+            if !found.is_empty() {
+                addresses.extend(found);
+                ttl = ttl.min(seconds);
+            }
+        }
         let now = Instant::now();
         if !addresses.is_empty() {
             if self.known.len() >= KNOWN {
@@ -266,37 +284,94 @@ impl Resolver {
 }
 
 impl Lookup {
+    /// What has not been answered yet.
+    fn questions(&self) -> Vec<Vec<u8>> {
+        let each = KINDS.iter().zip(&self.answers);
+        each.filter(|(_, answer)| answer.is_none())
+            .map(|(kind, _)| question(self.id, &self.name, *kind))
+            .collect()
+    }
+
+    fn knows_some(&self) -> bool {
+        let mut known = self.answers.iter().flatten();
+        known.any(|(addresses, _)| !addresses.is_empty())
+    }
+
+    /// Reads what has come, until both kinds are answered.
     fn read(&mut self) -> Next {
-        let message = match &mut self.stream {
-            None => datagram(&self.socket),
-            Some(stream) => stream.message(&self.socket, &dns::query(self.id, &self.name)),
-        };
-        let message = match message {
-            Ok(Some(message)) => message,
-            Ok(None) => return Next::Wait,
-            Err(_) => return Next::Retry,
-        };
-        let over_udp = self.stream.is_none();
-        match dns::answer(&message, self.id, &self.name) {
-            Ok(Said::Addresses(addresses, ttl)) => Next::Done(addresses, ttl),
-            Ok(Said::NoSuchName | Said::NoAddress) => Next::Done(Vec::new(), 0),
-            Ok(Said::Truncated) if over_udp => Next::Tcp,
-            // Somebody guesses; the right answer may still come.
-            Err(Unusable::Foreign) if over_udp => Next::Wait,
-            Ok(Said::Truncated | Said::Failed(_))
-            | Err(Unusable::Foreign | Unusable::Malformed) => Next::Retry,
+        while self.answers.iter().any(Option::is_none) {
+            let questions = self.questions();
+            let message = match &mut self.stream {
+                None => datagram(&self.socket),
+                Some(stream) => stream.message(&self.socket, &questions),
+            };
+            let message = match message {
+                Ok(Some(message)) => message,
+                Ok(None) => return Next::Wait,
+                Err(_) => return Next::Retry,
+            };
+            if let Some(next) = self.take(&message) {
+                return next;
+            }
         }
+        Next::Done
+    }
+
+    /// Takes one message in; None when there is more to read.
+    fn take(&mut self, message: &[u8]) -> Option<Next> {
+        let over_udp = self.stream.is_none();
+        for (kind, answer) in KINDS.into_iter().zip(&mut self.answers) {
+            let number = self.id.wrapping_add(offset(kind));
+            match dns::answer(message, number, &self.name, kind) {
+                // That of the other kind, or somebody guesses.
+                Err(Unusable::Foreign) => {}
+                Ok(Said::Truncated) if over_udp => return Some(Next::Tcp),
+                Ok(Said::Addresses(addresses, ttl)) => {
+                    *answer = Some((addresses, ttl));
+                    return None;
+                }
+                Ok(Said::NoSuchName | Said::NoAddress) => {
+                    *answer = Some((Vec::new(), 0));
+                    return None;
+                }
+                // A resolver that does not know IPv6 records says so in many ways.
+                Ok(Said::Failed(_)) if kind == Kind::Aaaa => {
+                    *answer = Some((Vec::new(), 0));
+                    return None;
+                }
+                Ok(Said::Truncated | Said::Failed(_)) | Err(Unusable::Malformed) => {
+                    return Some(Next::Retry);
+                }
+            }
+        }
+        // Over UDP the right answer may still come.
+        (!over_udp).then_some(Next::Retry)
     }
 }
 
+fn offset(kind: Kind) -> u16 {
+    u16::from(kind == Kind::Aaaa)
+}
+
+fn question(id: u16, name: &Name, kind: Kind) -> Vec<u8> {
+    dns::query(id.wrapping_add(offset(kind)), name, kind)
+}
+
 impl Stream {
-    /// The whole answer, once it is here.
-    fn message(&mut self, socket: &OwnedFd, question: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+    /// The next whole answer, once it is here.
+    fn message(
+        &mut self,
+        socket: &OwnedFd,
+        questions: &[Vec<u8>],
+    ) -> Result<Option<Vec<u8>>, Errno> {
         if !self.asked {
             sockopt::socket_error(socket)??;
-            // At most 271 bytes: see Name.
-            let mut message = (question.len() as u16).to_be_bytes().to_vec();
-            message.extend(question);
+            let mut message = Vec::new();
+            for question in questions {
+                // At most 271 bytes: see Name.
+                message.extend((question.len() as u16).to_be_bytes());
+                message.extend(question);
+            }
             match send(socket, &message, SendFlags::NOSIGNAL) {
                 Ok(sent) if sent == message.len() => self.asked = true,
                 Ok(_) => return Err(Errno::IO),
@@ -306,6 +381,13 @@ impl Stream {
         }
         let mut buffer = [0; 4096];
         loop {
+            if let Some((length, rest)) = self.got.split_first_chunk()
+                && let Some(message) = rest.get(..usize::from(u16::from_be_bytes(*length)))
+            {
+                let message = message.to_vec();
+                self.got.drain(..2 + message.len());
+                return Ok(Some(message));
+            }
             match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(Errno::CONNRESET),
                 Ok((_, count)) => self
@@ -315,13 +397,8 @@ impl Stream {
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(errno) => return Err(errno),
             }
-            if self.got.len() > 2 + dns::TCP {
+            if self.got.len() > 2 * (2 + dns::TCP) {
                 return Err(Errno::MSGSIZE);
-            }
-            if let Some((length, rest)) = self.got.split_first_chunk()
-                && let Some(message) = rest.get(..usize::from(u16::from_be_bytes(*length)))
-            {
-                return Ok(Some(message.to_vec()));
             }
         }
     }
@@ -364,11 +441,13 @@ fn open(
 
 fn ask_by_udp(
     server: SocketAddr,
-    question: &[u8],
+    questions: &[Vec<u8>],
     epoll: BorrowedFd<'_>,
     token: u64,
 ) -> Result<OwnedFd, Errno> {
     let socket = open(server, SocketType::DGRAM, epoll, token)?;
-    send(&socket, question, SendFlags::NOSIGNAL)?;
+    for question in questions {
+        send(&socket, question, SendFlags::NOSIGNAL)?;
+    }
     Ok(socket)
 }

@@ -19,7 +19,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, getsockname, sockopt};
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Events that are taken at once.
@@ -109,10 +109,15 @@ impl Server {
             rustix::fs::fcntl_setfl(socket, flags | rustix::fs::OFlags::NONBLOCK)?;
             epoll::add(&epoll, socket, EventData::new_u64(token), EventFlags::IN)?;
         }
+        // One listener for both families, or for IPv4 where the host has no other.
+        let ipv6 = matches!(
+            SocketAddr::try_from(getsockname(&listeners.tcp)?),
+            Ok(SocketAddr::V6(_))
+        );
         Ok(Self {
             epoll,
             listeners,
-            decider: Decider::new(rules),
+            decider: Decider::new(rules, ipv6),
             dns_clients: Clients::default(),
             published,
             started: Instant::now(),
@@ -277,10 +282,12 @@ impl Server {
 
     /// Decides about a new connection by the address it was going to.
     fn begin(&mut self, client: OwnedFd, reports: &mut Reports) {
-        let to = getsockname(&client).and_then(SocketAddrV4::try_from);
+        let to = getsockname(&client).and_then(SocketAddr::try_from);
         let Ok(to) = to else {
             return reset(&client);
         };
+        // A listener for both families tells IPv4 as IPv4-mapped: from here on it is IPv4.
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         let dial = match self.decider.connect(to, self.now()) {
             Verdict::Dial(dial) => dial,
             Verdict::Refuse(reason, name) => {
@@ -347,13 +354,16 @@ impl Server {
     fn resolve(&mut self, place: usize, connection: &mut Connection) -> Step {
         self.set_deadline(place, connection, Some(DIAL));
         let Some(name) = &connection.asked.name else {
-            let address = *connection.asked.address.ip();
+            let address = connection.asked.address.ip();
             return self.dial(place, connection, vec![address], Obstacle::NoAddress);
         };
         let who = (place, connection.id);
         let token = |lookup: usize| LOOKUPS + lookup as u64;
         match self.resolver.ask(name, who, self.epoll.as_fd(), token) {
-            Known::Addresses(list) => self.dial(place, connection, list, Obstacle::NoAddress),
+            Known::Addresses(list) => {
+                let list = dial::in_turn(list, connection.original.ip());
+                self.dial(place, connection, list, Obstacle::NoAddress)
+            }
             Known::Nothing => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
             Known::Later => {
                 connection.stage = Stage::Resolving;
@@ -373,7 +383,7 @@ impl Server {
             };
             let waits = connection.id == id && connection.stage == Stage::Resolving;
             let step = if waits {
-                let list = answer.addresses.clone();
+                let list = dial::in_turn(answer.addresses.clone(), connection.original.ip());
                 self.dial(place, &mut connection, list, Obstacle::NoAddress)
             } else {
                 Step::Wait
@@ -387,14 +397,14 @@ impl Server {
         &mut self,
         place: usize,
         connection: &mut Connection,
-        addresses: Vec<Ipv4Addr>,
+        addresses: Vec<IpAddr>,
         why: Obstacle,
     ) -> Step {
         let mut why = Reason::Met(why);
         let port = connection.asked.address.port();
         let mut rest = addresses.into_iter();
         while let Some(address) = rest.next() {
-            let to = SocketAddrV4::new(address, port);
+            let to = SocketAddr::new(address, port);
             match self.dial_one(to) {
                 Ok(end) => {
                     if self.register(place, Side::Upstream, &end).is_err() {
@@ -414,12 +424,12 @@ impl Server {
         Step::Refuse(why)
     }
 
-    fn dial_one(&mut self, to: SocketAddrV4) -> Result<End, Reason> {
-        let address = IpAddr::V4(*to.ip());
+    fn dial_one(&mut self, to: SocketAddr) -> Result<End, Reason> {
+        let address = to.ip();
         let decided = self.decider.dialled(address, to.port());
         decided.map_err(Reason::Decided)?;
         let by_network = self.decider.has_network(address, to.port());
-        let routed = dial::check(&self.routes, *to.ip(), by_network);
+        let routed = dial::check(&self.routes, address, by_network);
         let begun = routed.and_then(|()| {
             dial::begin(to).map_err(|errno| match errno {
                 Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Obstacle::Descriptors,

@@ -214,6 +214,7 @@ mod tests {
             op: crate::sandbox::plan::Op::Network {
                 nft: "/usr/sbin/nft".to_owned(),
                 ruleset: String::new(),
+                ipv6: true,
             },
             why: crate::source::origin::Origin::Always,
         });

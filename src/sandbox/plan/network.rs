@@ -24,8 +24,13 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
             0 => String::new(),
             ports => format!(", {} from outside", count(ports, "port")),
         };
-        let actual =
-            format!("own namespace without a route; {reached} through the relay{published}");
+        let family = match draft.facts.network.ipv6 {
+            true => "",
+            false => "; IPv4 only, this kernel has no IPv6",
+        };
+        let actual = format!(
+            "own namespace without a route; {reached} through the relay{published}{family}"
+        );
         (actual, Some(rules))
     } else {
         ("own namespace, loopback only".to_owned(), None)
@@ -44,8 +49,9 @@ pub(super) fn step(draft: &mut Draft<'_>) {
     let needed = draft.policy.has_network();
     if let (true, Some(nft)) = (needed, &draft.facts.network.nft) {
         let (nft, why) = (nft.clone(), reason(draft).1);
-        let ruleset = rules::ruleset();
-        draft.step(Op::Network { nft, ruleset }, why);
+        let ipv6 = draft.facts.network.ipv6;
+        let ruleset = rules::ruleset(ipv6);
+        draft.step(Op::Network { nft, ruleset, ipv6 }, why);
     }
 }
 

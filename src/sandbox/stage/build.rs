@@ -129,7 +129,7 @@ fn wait_for_go(supervisor: &OwnedFd) -> Result<Option<Size>, Failed> {
 /// detached tree counts as a mount namespace, of which U0 may have few.
 fn ahead(op: &Op, outer: &OwnedFd) -> Result<(), Failed> {
     match op {
-        Op::Network { .. } => network::enter(outer),
+        Op::Network { ipv6, .. } => network::enter(outer, *ipv6),
         Op::Loopback => loopback_up(),
         Op::Hostname { name } => {
             rustix::system::sethostname(name.as_bytes()).during("sethostname", name)

@@ -7,12 +7,13 @@
 
 use super::{Context, Failed};
 use crate::linux::capability::Capability;
-use crate::net::rules::{self, DNS_PORT, GATEWAY, JOB, PREFIX, RELAY_PORT};
+use crate::net::rules::{self, DNS_PORT, GATEWAY, GATEWAY6, JOB, JOB6, RELAY_PORT};
 use crate::net::rules::{GATEWAY_LINK, JOB_LINK};
+use crate::net::rules::{PREFIX, PREFIX6};
 use crate::sandbox::gateway::Dialler;
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Op, Plan};
-use crate::sys::netlink::{Netlink, Pair, Refused};
+use crate::sys::netlink::{Family, Netlink, Pair, Refused};
 use crate::sys::process::{self, Child, Cloned, exit_now};
 use crate::sys::{caps, exec, network, socket};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
@@ -22,6 +23,7 @@ use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::Read;
+use std::net::IpAddr;
 
 /// Most that is read of what nft says: many times the rules.
 const SAID: u64 = 64 << 10;
@@ -33,6 +35,7 @@ pub(super) struct Loading<'a> {
     step: usize,
     nft: Nft,
     ruleset: &'a str,
+    ipv6: bool,
     running: Running,
 }
 
@@ -52,18 +55,18 @@ struct Running {
 pub(super) fn start(plan: &Plan) -> Result<Option<Loading<'_>>, Failed> {
     let step = plan.steps.iter().enumerate();
     let mut found = step.filter_map(|(index, step)| match &step.op {
-        Op::Network { nft, ruleset } => Some((index, nft, ruleset)),
+        Op::Network { nft, ruleset, ipv6 } => Some((index, nft, ruleset, *ipv6)),
         _ => None,
     });
     match found.next() {
-        Some((step, nft, ruleset)) => load(step, nft, ruleset)
+        Some((step, nft, ruleset, ipv6)) => load(step, nft, ruleset, ipv6)
             .map(Some)
             .map_err(|failed| failed.at(step)),
         None => Ok(None),
     }
 }
 
-fn load<'a>(step: usize, nft: &str, ruleset: &'a str) -> Result<Loading<'a>, Failed> {
+fn load<'a>(step: usize, nft: &str, ruleset: &'a str, ipv6: bool) -> Result<Loading<'a>, Failed> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let file = openat(CWD, nft, flags, Mode::empty()).during("open", nft)?;
     let nft = Nft {
@@ -75,6 +78,7 @@ fn load<'a>(step: usize, nft: &str, ruleset: &'a str) -> Result<Loading<'a>, Fai
         step,
         nft,
         ruleset,
+        ipv6,
         running,
     })
 }
@@ -97,14 +101,21 @@ impl Loading<'_> {
             return Err(Errno::BADMSG).during("compare rules", object);
         }
         apply(&rules::GATEWAY_SETTINGS)?;
+        apply(if self.ipv6 {
+            &rules::GATEWAY_SETTINGS6
+        } else {
+            &rules::WITHOUT_IPV6
+        })?;
+        let families = families(self.ipv6);
         let n0 = Netlink::open().during("socket", "netlink")?;
-        local_by_mark(&n0)?;
+        local_by_mark(&n0, families)?;
+        let ipv6 = self.ipv6;
         let listeners = [
-            network::transparent_listener(RELAY_PORT).during("listen", "relay")?,
-            network::transparent_datagrams(DNS_PORT).during("bind", "DNS over UDP")?,
-            network::transparent_listener(DNS_PORT).during("listen", "DNS over TCP")?,
+            network::transparent_listener(RELAY_PORT, ipv6).during("listen", "relay")?,
+            network::transparent_datagrams(DNS_PORT, ipv6).during("bind", "DNS over UDP")?,
+            network::transparent_listener(DNS_PORT, ipv6).during("listen", "DNS over TCP")?,
         ];
-        join(&n0, &job_namespace(stage)?)?;
+        join(&n0, &job_namespace(stage)?, families)?;
         let report = serde_json::to_vec(&Report::Listeners)
             .map_err(|_| Errno::INVAL)
             .during("write", "report")?;
@@ -231,7 +242,7 @@ fn apply(settings: &[(&str, &str)]) -> Result<(), Failed> {
             Ok(file) => {
                 rustix::io::write(&file, value.as_bytes()).during("write", &path)?;
             }
-            // A kernel without IPv6, or started with ipv6.disable=1.
+            // A kernel without IPv6, or one that has no such setting yet.
             Err(Errno::NOENT) if name.starts_with("ipv6/") => {}
             Err(errno) => return Err(errno).during("open", &path),
         }
@@ -239,14 +250,33 @@ fn apply(settings: &[(&str, &str)]) -> Result<(), Failed> {
     Ok(())
 }
 
+fn families(ipv6: bool) -> &'static [Family] {
+    if ipv6 {
+        &[Family::Ipv4, Family::Ipv6]
+    } else {
+        &[Family::Ipv4]
+    }
+}
+
+/// Gateway, job, and the prefix of their pair.
+fn addresses(family: Family) -> (IpAddr, IpAddr, u8) {
+    match family {
+        Family::Ipv4 => (GATEWAY.into(), JOB.into(), PREFIX),
+        Family::Ipv6 => (GATEWAY6.into(), JOB6.into(), PREFIX6),
+    }
+}
+
 /// What the rules have marked is delivered here, whatever its address is.
-fn local_by_mark(n0: &Netlink) -> Result<(), Failed> {
+fn local_by_mark(n0: &Netlink, families: &[Family]) -> Result<(), Failed> {
     network::loopback_up().during("SIOCSIFFLAGS", "lo of N0")?;
     let lo = n0.index("lo").said("SIOCGIFINDEX", "lo of N0")?;
-    n0.add_mark_rule(rules::MARK, rules::TABLE)
-        .said("RTM_NEWRULE", "marked packets")?;
-    n0.add_local_default(lo, rules::TABLE)
-        .said("RTM_NEWROUTE", "marked packets")
+    for family in families {
+        n0.add_mark_rule(*family, rules::MARK, rules::TABLE)
+            .said("RTM_NEWRULE", "marked packets")?;
+        n0.add_local_default(*family, lo, rules::TABLE)
+            .said("RTM_NEWROUTE", "marked packets")?;
+    }
+    Ok(())
 }
 
 /// The socket in N1 that the second process has made.
@@ -264,7 +294,7 @@ fn job_namespace(stage: &OwnedFd) -> Result<Netlink, Failed> {
 }
 
 /// A pair of links from N0 to N1, up when everything else is as it stays.
-fn join(n0: &Netlink, n1: &Netlink) -> Result<(), Failed> {
+fn join(n0: &Netlink, n1: &Netlink, families: &[Family]) -> Result<(), Failed> {
     let namespace = crate::sys::namespace::of_socket(n1).during("SIOCGSKNS", "N1")?;
     n0.add_pair(Pair {
         name: GATEWAY_LINK,
@@ -273,26 +303,33 @@ fn join(n0: &Netlink, n1: &Netlink) -> Result<(), Failed> {
         mtu: rules::MTU,
     })
     .said("RTM_NEWLINK", "veth pair")?;
-    let ends = [(n0, GATEWAY_LINK, GATEWAY), (n1, JOB_LINK, JOB)];
-    let mut links = Vec::new();
-    for (netlink, name, address) in ends {
-        let index = netlink.index(name).said("SIOCGIFINDEX", name)?;
-        netlink
-            .add_address(index, address, PREFIX)
-            .said("RTM_NEWADDR", name)?;
-        links.push((netlink, index, name));
+    let gateway = n0.index(GATEWAY_LINK).said("SIOCGIFINDEX", GATEWAY_LINK)?;
+    let job = n1.index(JOB_LINK).said("SIOCGIFINDEX", JOB_LINK)?;
+    for family in families {
+        let (near, far, prefix) = addresses(*family);
+        n0.add_address(gateway, near, prefix)
+            .said("RTM_NEWADDR", GATEWAY_LINK)?;
+        n1.add_address(job, far, prefix)
+            .said("RTM_NEWADDR", JOB_LINK)?;
     }
-    for (netlink, index, name) in links {
-        netlink.set_up(index).said("RTM_NEWLINK up", name)?;
+    n0.set_up(gateway).said("RTM_NEWLINK up", GATEWAY_LINK)?;
+    n1.set_up(job).said("RTM_NEWLINK up", JOB_LINK)?;
+    for family in families {
+        n1.add_default(addresses(*family).0)
+            .said("RTM_NEWROUTE", "default of N1")?;
     }
-    n1.add_default(GATEWAY)
-        .said("RTM_NEWROUTE", "default of N1")
+    Ok(())
 }
 
 /// In the second process: enters N1 and hands over a socket that acts in it.
-pub(super) fn enter(outer: &OwnedFd) -> Result<(), Failed> {
+pub(super) fn enter(outer: &OwnedFd, ipv6: bool) -> Result<(), Failed> {
     process::unshare(UnshareFlags::NEWNET).during("unshare", "N1")?;
     apply(&rules::JOB_SETTINGS)?;
+    apply(if ipv6 {
+        &rules::JOB_SETTINGS6
+    } else {
+        &rules::WITHOUT_IPV6
+    })?;
     let socket = Netlink::open().during("socket", "netlink of N1")?;
     socket::send(outer, b"network", &[socket.as_fd()]).during("sendmsg", "gateway")
 }
