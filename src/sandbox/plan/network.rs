@@ -40,10 +40,9 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
 /// N0 and N1, for whoever has a network. What is missing was refused by [`plan`].
 pub(super) fn step(draft: &mut Draft<'_>) {
     let mode = &draft.policy.network;
-    if let (NetworkMode::Allowlist, Some(nft)) = (mode.value, &draft.facts.network.nft) {
-        let (nft, why) = (nft.clone(), mode.origin.clone());
-        let ruleset = rules::ruleset();
-        draft.step(Op::Network { nft, ruleset }, why);
+    if mode.value == NetworkMode::Allowlist {
+        let (ruleset, why) = (rules::ruleset(), mode.origin.clone());
+        draft.step(Op::Network { ruleset }, why);
     }
 }
 
@@ -57,12 +56,6 @@ fn count(grants: usize) -> String {
 
 /// What a sandbox with a network needs of the host beside the rest.
 fn require(draft: &mut Draft<'_>) {
-    let origin = &draft.policy.network.origin;
-    if draft.facts.network.nft.is_none() {
-        let message = format!("network allowlist ({origin}) needs nft, which is not installed");
-        let help = "sudo apt-get install nftables; or run with --network none";
-        draft.refuse(Diagnostic::error(message).with_help(help));
-    }
     let origin = &draft.policy.network.origin;
     if draft.facts.network.tproxy == Tproxy::Missing {
         let release = &draft.facts.release;

@@ -33,8 +33,8 @@ impl Op {
             ),
             Self::Groups => "drop supplementary groups".to_owned(),
             Self::Affinity { first, cpus } => format!("pin to {cpus} CPUs from {first} on"),
-            Self::Network { nft, ruleset } => format!(
-                "network: namespace N1 behind N0, whose {} lines of rules {nft} loads",
+            Self::Network { ruleset } => format!(
+                "network: namespace N1 behind N0, which has {} lines of rules",
                 ruleset.lines().count()
             ),
             Self::Loopback => "bring up loopback".to_owned(),

@@ -26,10 +26,6 @@ fn run(socket: OwnedFd) -> ! {
         Ok(prepared) => prepared,
         Err(failed) => fail(&socket, failed),
     };
-    let network = match network::start(&plan) {
-        Ok(network) => network,
-        Err(failed) => fail(&socket, failed),
-    };
     let (mine, theirs) = match crate::sys::socket::pair().during("socketpair", "") {
         Ok(pair) => pair,
         Err(failed) => fail(&socket, failed),
@@ -37,12 +33,12 @@ fn run(socket: OwnedFd) -> ! {
     let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u32;
     match process::clone_process(namespaces, true).during("clone", "pid and mount namespace") {
         Ok(Cloned::Child) => {
-            drop((socket, mine, network));
+            drop((socket, mine));
             build::main(&plan, theirs, handed)
         }
         Ok(Cloned::Parent(child)) => {
             drop((theirs, handed));
-            match hold(&socket, &plan, network, &mine, &child) {
+            match hold(&socket, &plan, &mine, &child) {
                 Ok(()) => gateway::serve(socket, &child),
                 Err(failed) => fail(&socket, failed),
             }
@@ -71,17 +67,9 @@ fn prepare() -> Result<(Plan, Vec<OwnedFd>), Failed> {
 }
 
 /// What only the first process can do for the second; then its own lock-down.
-fn hold(
-    socket: &OwnedFd,
-    plan: &Plan,
-    network: Option<network::Loading<'_>>,
-    stage: &OwnedFd,
-    child: &Child,
-) -> Result<(), Failed> {
+fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result<(), Failed> {
     say(socket, &Report::Stage { pid: child.pid }, None).during("sendmsg", "supervisor")?;
-    if let Some(network) = network {
-        network.finish(socket, stage)?;
-    }
+    network::make(plan, socket, stage)?;
     map_job(plan, stage, child.pid)?;
     let filter = super::lock::receive_filter(socket)?;
     // The job's pipes must end with the job, and init's socket with init: neither is kept.
