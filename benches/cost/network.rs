@@ -31,7 +31,11 @@ pub fn measure(host: &Host, rounds: usize) -> Vec<Row> {
         measured: format!("{:.1} ms", median(&added)),
         must: MUST,
         aim: AIM,
-        from: format!("with {:.1} ms, without {:.1} ms", median(&some), median(&none)),
+        from: format!(
+            "with {:.1} ms, without {:.1} ms",
+            median(&some),
+            median(&none)
+        ),
     }]
 }
 

@@ -1,5 +1,6 @@
 //! [host] Flags that `run` and `plan` share, as typed: nothing is looked at or done here.
 
+use crate::net::publish::Publish;
 use crate::policy::flags::{AllowFlag, Flag, FlagLayer, MountFlag, TmpfsFlag, limit, variable};
 use crate::policy::text::{self, TextError};
 use crate::policy::words::Word;
@@ -47,6 +48,9 @@ pub struct SandboxArgs {
     /// Let the job reach this, by TCP; port 443 unless said. Alone it means --network allowlist
     #[arg(long, value_name = "HOST[:PORT]|CIDR[:PORT]")]
     pub allow: Vec<AllowFlag>,
+    /// Let the host listen on HOSTPORT for the job's PORT, by TCP; on 127.0.0.1 unless said. 0: a free port
+    #[arg(long, value_name = "[ADDR:]HOSTPORT:PORT")]
+    pub publish: Vec<Publish>,
     /// Memory limit: 512M, 4G, unlimited
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub memory: Option<Amount<u64>>,
@@ -203,6 +207,7 @@ impl SandboxArgs {
             workspace: self.workspace.as_ref().map(|workspace| workspace.access),
             network: self.network,
             allow: self.allow.clone(),
+            publish: self.publish.clone(),
             others: others
                 .into_iter()
                 .filter(|(given, _)| *given)

@@ -13,6 +13,7 @@ pub mod output;
 pub mod plan;
 pub mod policy;
 pub mod policy_file;
+pub mod ports;
 pub mod posture;
 pub mod problem;
 pub mod records;

@@ -3,9 +3,9 @@
 use crate::cli::args::SandboxArgs;
 use crate::cli::context::{Context, known_calls};
 use crate::cli::output::{note, print};
-use crate::cli::policy_file;
 use crate::cli::problem::{Problem, REFUSED};
 use crate::cli::request;
+use crate::cli::{policy_file, ports};
 use crate::confine::idmap::IMAGE_IDS;
 use crate::host::facts::{Caller, Facts, IdRange};
 use crate::policy::flags::variables;
@@ -20,6 +20,7 @@ use crate::supervise::recover::recover;
 use crate::supervise::serve::Session;
 use crate::supervise::slices::Slice;
 use crate::supervise::terminal;
+use rustix::fd::OwnedFd;
 
 /// The time limit ended the job.
 const TIMED_OUT: u8 = 124;
@@ -162,7 +163,7 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
     } else {
         terminal::terminals()
     };
-    let prepared = prepare(&args.sandbox, terminal)?;
+    let mut prepared = prepare(&args.sandbox, terminal)?;
     let recovered = recover(&prepared.context.places, prepared.context.helpers())?;
     for name in recovered {
         note(&format!(
@@ -170,10 +171,11 @@ fn attempt(args: &Args) -> Result<u8, Problem> {
         ));
     }
     tell_degraded(&prepared.plan);
+    let ports = ports::open(&mut prepared.plan)?;
     if args.detach {
-        detach(args, &prepared)
+        detach(args, &prepared, ports)
     } else {
-        foreground(args, &prepared)
+        foreground(args, &prepared, ports)
     }
 }
 
@@ -207,9 +209,9 @@ fn session<'a>(args: &Args, prepared: &'a Prepared) -> Session<'a> {
     }
 }
 
-fn foreground(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
+fn foreground(args: &Args, prepared: &Prepared, ports: Vec<OwnedFd>) -> Result<u8, Problem> {
     let session = session(args, prepared);
-    let ended = session.run(|| Ok(()))?;
+    let ended = session.run(ports, || Ok(()))?;
     keep_slice(prepared, &session)?;
     tell_end(args, &session, &ended);
     exit_code(&ended)
@@ -271,7 +273,7 @@ fn exit_code(ended: &Ended) -> Result<u8, Problem> {
 
 /// The supervisor becomes a process of its own; the caller waits until the job
 /// has been executed, or whoever failed has said why on the caller's stderr.
-fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
+fn detach(args: &Args, prepared: &Prepared, ports: Vec<OwnedFd>) -> Result<u8, Problem> {
     use crate::sys::process::{Cloned, clone_process, exit_now};
     let (mine, theirs) = crate::sys::socket::pair()
         .map_err(|errno| Problem::line(format!("socketpair: {errno}")))?;
@@ -279,14 +281,14 @@ fn detach(args: &Args, prepared: &Prepared) -> Result<u8, Problem> {
         Err(errno) => Err(Problem::line(format!("clone: {errno}"))),
         Ok(Cloned::Child) => {
             drop(mine);
-            let code = match background(args, prepared, theirs) {
+            let code = match background(args, prepared, ports, theirs) {
                 Ok(()) => 0,
                 Err(problem) => problem.report(),
             };
             exit_now(i32::from(code))
         }
         Ok(Cloned::Parent(child)) => {
-            drop(theirs);
+            drop((theirs, ports));
             let mut answer = [0u8; 1];
             if let Ok(Some((1, _))) = crate::sys::socket::receive(&mine, &mut answer) {
                 print(&format!("{}\n", prepared.plan.name))?;
@@ -316,7 +318,8 @@ fn lost(ended: Result<(bool, i32), rustix::io::Errno>) -> Problem {
 fn background(
     args: &Args,
     prepared: &Prepared,
-    caller: rustix::fd::OwnedFd,
+    ports: Vec<OwnedFd>,
+    caller: OwnedFd,
 ) -> Result<(), Problem> {
     rustix::process::setsid().map_err(|errno| Problem::line(format!("setsid: {errno}")))?;
     let null = quiet().map_err(|errno| Problem::line(format!("/dev/null: {errno}")))?;
@@ -328,12 +331,12 @@ fn background(
         Ok(())
     };
     let session = session(args, prepared);
-    session.run(started)?;
+    session.run(ports, started)?;
     keep_slice(prepared, &session)
 }
 
 /// The caller's stdin, stdout and directory are not ours any more.
-fn quiet() -> Result<rustix::fd::OwnedFd, rustix::io::Errno> {
+fn quiet() -> Result<OwnedFd, rustix::io::Errno> {
     let null = crate::supervise::streams::open_null()?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;

@@ -96,6 +96,28 @@ pub enum Kind {
         /// Why.
         reason: Reason,
     },
+    /// A peer was connected to a published port, for [`Kind::NetworkEnded`] too.
+    NetworkAccepted {
+        /// Its number.
+        connection: u32,
+        /// Address and port of the peer.
+        peer: String,
+        /// Where the host listens.
+        published: String,
+        /// The job's port.
+        port: u16,
+    },
+    /// A peer was reset: it did not reach the published port.
+    NetworkRejected {
+        /// Address and port of the peer.
+        peer: String,
+        /// Where the host listens.
+        published: String,
+        /// The job's port.
+        port: u16,
+        /// Why.
+        reason: Reason,
+    },
     /// One more command was asked for.
     Exec {
         /// Its number, never 0.
@@ -285,6 +307,8 @@ impl Kind {
             | Self::NetworkAllowed { .. }
             | Self::NetworkEnded { .. }
             | Self::NetworkRefused { .. }
+            | Self::NetworkAccepted { .. }
+            | Self::NetworkRejected { .. }
             | Self::OutOfMemory { .. }
             | Self::ProcessLimit { .. }
             | Self::LogTruncated { .. } => Cause::Job,

@@ -1,6 +1,7 @@
 //! [pure] Events as text, one line each, that no terminal acts on.
 
 use super::{Event, Kind, Refusal, Status};
+use crate::net::record::{Obstacle, Reason};
 use crate::source::render::one_line;
 
 /// A command line, each word quoted where a shell would need it.
@@ -83,6 +84,27 @@ impl Kind {
                 destination(name.as_deref(), address.as_deref(), *port),
                 reason.text()
             ),
+            Self::NetworkAccepted {
+                connection,
+                peer,
+                published,
+                port,
+            } => format!(
+                "connection {connection} from {} by {} to port {port}",
+                one_line(peer),
+                one_line(published)
+            ),
+            Self::NetworkRejected {
+                peer,
+                published,
+                port,
+                reason,
+            } => format!(
+                "refused {} by {} to port {port}: {}",
+                one_line(peer),
+                one_line(published),
+                rejected(*reason)
+            ),
             Self::Exec {
                 id,
                 argv,
@@ -114,6 +136,14 @@ impl Kind {
             Self::Exited { status } => format!("exited: {}", ended(*status)),
             Self::Ended => "ended".to_owned(),
         }
+    }
+}
+
+/// Why a peer did not reach the job.
+fn rejected(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Met(Obstacle::Unreachable) => "the job does not listen there, or did not answer",
+        other => other.text(),
     }
 }
 

@@ -44,6 +44,12 @@ pub const SOL_IPV6: u64 = 41;
 /// Level of netlink options.
 pub const SOL_NETLINK: u64 = 270;
 
+/// Binds beside connections that have ended, and beside other connections.
+pub const SO_REUSEADDR: u64 = 2;
+/// Binds to addresses of others.
+pub const IP_TRANSPARENT: u64 = 19;
+/// The same for IPv6.
+pub const IPV6_TRANSPARENT: u64 = 75;
 /// The error of a connect that was begun.
 pub const SO_ERROR: u64 = 4;
 /// What close does with data that are not sent yet.

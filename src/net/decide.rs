@@ -355,7 +355,7 @@ pub fn default_proto(port: u16) -> Proto {
 
 /// A token bucket: what one second allows may come at once, and refills evenly.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     per_second: u32,
     /// In billionths of a token.
     level: u128,
@@ -365,7 +365,7 @@ struct Bucket {
 const TOKEN: u128 = 1_000_000_000;
 
 impl Bucket {
-    fn full(per_second: u32) -> Self {
+    pub(super) fn full(per_second: u32) -> Self {
         Self {
             per_second,
             level: u128::from(per_second).saturating_mul(TOKEN),
@@ -373,7 +373,7 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, now: Duration) -> bool {
+    pub(super) fn take(&mut self, now: Duration) -> bool {
         let rate = u128::from(self.per_second);
         let passed = now.saturating_sub(self.at).as_nanos();
         self.at = self.at.max(now);

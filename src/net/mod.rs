@@ -8,6 +8,7 @@ pub mod http;
 pub mod nft;
 mod octets;
 pub mod pool;
+pub mod publish;
 pub mod record;
 pub mod rules;
 pub mod special;

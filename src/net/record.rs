@@ -5,14 +5,15 @@
 
 use crate::net::decide;
 use crate::net::grant::Name;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a record.
 ///
 /// Byte 0 is the kind, 1 the reason, 2–3 the port, 4–7 a number, 8–15 and 16–23
 /// bytes each way, 24–27 the address, 28–29 the grant, 30 the length of the
-/// name, 31 is 0, 32–284 the name and zeroes.
+/// name, 31 is 0, 32–284 the name and zeroes. Where a peer connected, 28–29 are
+/// the published port's index and 32–47 the peer's address, an IPv4 one mapped.
 pub const RECORD: usize = 285;
 
 const NAME: usize = 32;
@@ -133,6 +134,19 @@ pub enum Record {
     Refused(Asked, Reason),
     /// This many records were not sent.
     Lost(u32),
+    /// A peer was connected to the job: the connection's number, and whom to what.
+    Accepted(u32, Peer),
+    /// A peer was not.
+    Rejected(Peer, Reason),
+}
+
+/// Who connected to a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Index of the published port.
+    pub port: u16,
+    /// Where the peer is.
+    pub address: SocketAddr,
 }
 
 impl Record {
@@ -167,6 +181,15 @@ impl Record {
                 out[0] = 6;
                 number = *count;
             }
+            Self::Accepted(id, peer) => {
+                out[0] = 7;
+                number = *id;
+                peer.encode(&mut out);
+            }
+            Self::Rejected(peer, reason) => {
+                out[0..2].copy_from_slice(&[8, reason.number()]);
+                peer.encode(&mut out);
+            }
         }
         out[4..8].copy_from_slice(&number.to_le_bytes());
         out
@@ -189,9 +212,34 @@ impl Record {
                 Self::Refused(Asked::decode(bytes)?, reason)
             }
             6 => Self::Lost(number),
+            7 => Self::Accepted(number, Peer::decode(bytes)?),
+            8 => Self::Rejected(Peer::decode(bytes)?, Reason::of_number(bytes[1])?),
             _ => return None,
         };
         (record.encode() == *bytes).then_some(record)
+    }
+}
+
+impl Peer {
+    fn encode(&self, out: &mut [u8; RECORD]) {
+        let address = match self.address.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        out[2..4].copy_from_slice(&self.address.port().to_le_bytes());
+        out[28..30].copy_from_slice(&self.port.to_le_bytes());
+        out[NAME..NAME + 16].copy_from_slice(&address.octets());
+    }
+
+    fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
+        let port = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
+        let index = u16::from_le_bytes(*bytes.get(28..)?.first_chunk()?);
+        let octets: [u8; 16] = *bytes.get(NAME..)?.first_chunk()?;
+        let address = Ipv6Addr::from(octets).to_canonical();
+        Some(Self {
+            port: index,
+            address: SocketAddr::new(address, port),
+        })
     }
 }
 
@@ -239,6 +287,13 @@ mod tests {
         }
     }
 
+    fn peer(address: &str) -> Peer {
+        Peer {
+            port: 3,
+            address: address.parse().unwrap(),
+        }
+    }
+
     #[test]
     fn each_record_is_read_as_it_was_written() {
         let longest = format!("{}{}", "abcdefg.".repeat(31), "comXY");
@@ -250,13 +305,16 @@ mod tests {
             Record::Allowed(9, asked(""), 0),
             Record::Ended(9, u64::MAX, 1),
             Record::Lost(4),
+            Record::Accepted(9, peer("203.0.113.5:443")),
+            Record::Accepted(1, peer("[2001:db8::1]:65535")),
+            Record::Rejected(peer("[::]:1"), NOT_GRANTED),
             Record::Refused(asked(&longest), NOT_GRANTED),
         ];
         for number in 0..=255 {
             let reason = Reason::of_number(number);
             records.extend(reason.map(|reason| Record::Refused(asked("b.example"), reason)));
         }
-        assert_eq!(records.len(), 7 + 13 + 7);
+        assert_eq!(records.len(), 10 + 13 + 7);
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
@@ -267,7 +325,7 @@ mod tests {
         let good = Record::Refused(asked("a.example"), NOT_GRANTED).encode();
         for (at, byte) in [
             (0, 0),
-            (0, 7),
+            (0, 9),
             (1, 0),
             (1, 14),
             (1, 135),

@@ -26,17 +26,23 @@ pub const TABLE: u32 = 100;
 
 /// Settings below /proc/sys/net of N0, written before any link is up. A new
 /// namespace inherits those of IPv4 from the host (devconf_inherit_init_net).
-pub const GATEWAY_SETTINGS: [(&str, &str); 5] = [
+pub const GATEWAY_SETTINGS: [(&str, &str); 6] = [
     ("ipv4/ip_forward", "0"),
     ("ipv4/conf/all/route_localnet", "0"),
     ("ipv4/conf/default/route_localnet", "0"),
     // Refusals are never held back, and do not use up the host's own budget.
     ("ipv4/icmp_ratemask", "0"),
+    // A peer of a published port keeps its own port, whatever that is.
+    ("ipv4/ip_unprivileged_port_start", "0"),
     ("ipv6/conf/default/disable_ipv6", "1"),
 ];
 
 /// Settings of N1, written before its link appears.
-pub const JOB_SETTINGS: [(&str, &str); 1] = [("ipv6/conf/default/disable_ipv6", "1")];
+pub const JOB_SETTINGS: [(&str, &str); 2] = [
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    // Every port of N1 is the job's, which has no capability over N1.
+    ("ipv4/ip_unprivileged_port_start", "0"),
+];
 
 /// The rules of N0.
 ///

@@ -3,6 +3,7 @@
 //! The warnings of a policy are what it allows that `strict` does not.
 
 use crate::net::grant::{Grant, Target};
+use crate::net::publish::Publish;
 use crate::net::special::METADATA;
 use crate::net::suffix;
 use crate::policy::consequence;
@@ -34,6 +35,8 @@ pub enum Danger {
     HostReads,
     /// The job speaks to machines by address: of the host's own networks, if the grant says so.
     Addresses,
+    /// Others speak to the job: from anywhere, if the address and the host's firewall say so.
+    Published,
     /// The job sends what it knows.
     Network,
     /// The job takes more of the host's resources.
@@ -51,6 +54,7 @@ impl Danger {
             Self::CallersChoice => "callers-choice",
             Self::HostReads => "host-reads",
             Self::Addresses => "addresses",
+            Self::Published => "published",
             Self::Network => "network",
             Self::Resources => "resources",
         }
@@ -122,6 +126,7 @@ const RULES: &[(&str, Danger, Rule)] = {
             Network,
             Ladder(&["refuse", "allow"]),
         ),
+        ("network.publish", Published, Added),
         ("network.limits.connections", Resources, More),
         ("network.limits.new_per_second", Resources, More),
         ("network.limits.dns_per_second", Network, More),
@@ -301,6 +306,12 @@ fn covers(before: &Effective<'_>, after: &Effective<'_>) -> bool {
         (Effective::Reach(before), Effective::Reach(after)) => {
             overlap::covers(&before.grant, &after.grant)
         }
+        (Effective::Publish(before), Effective::Publish(after)) => {
+            let same = before.host_port == after.host_port && before.port == after.port;
+            let family = before.address.is_ipv4() == after.address.is_ipv4();
+            let wider = before.address == after.address || before.address.is_unspecified();
+            same && family && wider
+        }
         (Effective::Mount(before), Effective::Mount(after)) => {
             let reaches = before.source == after.source || below(&after.source, &before.source);
             reaches && before.access >= after.access
@@ -315,6 +326,7 @@ fn grant(danger: Danger, entry: &Entry<'_>) -> (Danger, String, String) {
     match &entry.value {
         Effective::Mount(mount) => mount_grant(mount),
         Effective::Reach(reach) => reach_grant(&reach.grant),
+        Effective::Publish(publish) => publish_grant(publish),
         Effective::Named { name, .. } => {
             let allows = match key.as_str() {
                 "capabilities.keep" => consequence::of_capability(name),
@@ -382,6 +394,19 @@ fn reach_grant(grant: &Grant) -> (Danger, String, String) {
     (danger, what, allows)
 }
 
+fn publish_grant(publish: &Publish) -> (Danger, String, String) {
+    let whom = match publish.address {
+        address if address.is_loopback() => "every user of this host".to_owned(),
+        address if address.is_unspecified() => {
+            "whoever the host's firewall lets reach any of its addresses".to_owned()
+        }
+        address => format!("whoever the host's firewall lets reach {address}"),
+    };
+    let what = format!("network.publish of {publish}");
+    let allows = format!("{whom} to speak to port {} of the job", publish.port);
+    (Danger::Published, what, allows)
+}
+
 /// How far a new element reaches, within its danger: whole zones come before names.
 fn narrowness(value: &Effective<'_>) -> u8 {
     match value {
@@ -394,6 +419,11 @@ fn narrowness(value: &Effective<'_>) -> u8 {
             Target::Below(zone) if suffix::is_public(zone) => 3,
             Target::Below(_) => 4,
             Target::Host(_) => 5,
+        },
+        Effective::Publish(publish) => match publish.address {
+            address if address.is_unspecified() => 0,
+            address if address.is_loopback() => 2,
+            _ => 1,
         },
         _ => 0,
     }
@@ -514,6 +544,11 @@ mod tests {
                 "network = { mode = 'allowlist', allow = [{ to = 'a.b', ports = [443] }] }",
             ),
             ("", "network.tls_without_name = 'allow'"),
+            ("", "network.publish = ['8080:80']"),
+            (
+                "network.publish = ['8080:80']",
+                "network.publish = ['0.0.0.0:8080:80']",
+            ),
             ("", "network.limits.connections = 4097"),
             ("", "network.limits.new_per_second = 201"),
             ("", "network.limits.dns_per_second = 51"),

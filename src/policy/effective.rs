@@ -3,6 +3,7 @@
 //! `policy origins`, `show`, `diff` and `check` all read this list.
 
 use crate::net::grant::Ports;
+use crate::net::publish::Publish;
 use crate::policy::leaf::UNLIMITED;
 use crate::policy::text::{format_cpus, format_duration, format_size};
 use crate::policy::words::Word;
@@ -41,6 +42,8 @@ pub enum Effective<'p> {
     Mount(&'p MountGrant),
     /// A grant of a destination.
     Reach(&'p NetworkGrant),
+    /// A port that the host listens on.
+    Publish(&'p Publish),
     /// A list that limits, and has no element: nothing is allowed.
     EmptyList,
 }
@@ -71,6 +74,7 @@ impl Effective<'_> {
             Self::Named { name, why } => json!({ "name": name, "why": why }),
             Self::EmptyList => json!([]),
             Self::Reach(reach) => reach_to_json(reach),
+            Self::Publish(publish) => json!(publish.to_string()),
             Self::Mount(mount) => json!({
                 "source": mount.source,
                 "target": mount.target,
@@ -239,6 +243,13 @@ impl<'p> List<'p> {
             self.add("network.allow", Effective::Reach(allow), &allow.origin);
         }
         self.word("network.tls_without_name", &rules.tls_without_name);
+        for publish in &rules.publish {
+            self.add(
+                "network.publish",
+                Effective::Publish(&publish.value),
+                &publish.origin,
+            );
+        }
         self.count("network.limits.connections", &rules.connections);
         self.count("network.limits.new_per_second", &rules.new_per_second);
         self.count("network.limits.dns_per_second", &rules.dns_per_second);

@@ -1,12 +1,14 @@
 //! [pure] What a policy lets a job reach: which grants can match at all, and which need a reason.
 
 use crate::net::grant::{Cidr, Grant, Malformed, Ports, Proto, Target};
+use crate::net::publish::{PORTS_MAX as PUBLISHED_MAX, Publish};
 use crate::net::suffix;
 use crate::policy::overlap::contradiction;
 use crate::policy::schema::{RawNetwork, RawReach};
 use crate::policy::validate::Check;
 use crate::policy::{NetworkGrant, NetworkMode, NetworkRules};
 use crate::source::diagnostic::Diagnostic;
+use crate::source::origin::Sourced;
 use crate::source::text::{At, Written};
 
 /// Networks that no packet of a job reaches through us, with why.
@@ -41,6 +43,7 @@ impl Check<'_> {
             Some(mode) if mode.value == NetworkMode::None => self.without_network(raw, &mode.at),
             _ => self.grants(&raw.allow),
         };
+        let publish = self.published(&raw.publish);
         let limits = &raw.limits;
         let without = self.need(
             &raw.tls_without_name,
@@ -61,6 +64,7 @@ impl Check<'_> {
         Some(NetworkRules {
             allow,
             tls_without_name: without?,
+            publish,
             connections: connections?,
             new_per_second: new?,
             dns_per_second: dns?,
@@ -94,6 +98,48 @@ impl Check<'_> {
             }
         }
         Vec::new()
+    }
+
+    /// The published ports in order, of equal ones the first.
+    fn published(&mut self, raw: &[Written<Publish>]) -> Vec<Sourced<Publish>> {
+        let mut published: Vec<Sourced<Publish>> = Vec::new();
+        let mut refuse = |at: &At, cause: String, help: &str| {
+            let message = match at {
+                At::Flag(_) => cause,
+                At::Text { .. } => format!("network.publish: {cause}"),
+            };
+            self.refuse(at, Diagnostic::error(message).with_help(help));
+        };
+        for written in raw {
+            let new = written.value;
+            if published.iter().any(|other| other.value == new) {
+                continue;
+            }
+            if let Some(other) = published.iter().find(|other| other.value.collides(&new)) {
+                let cause = format!(
+                    "{new} wants the same port of the host as {} ({})",
+                    other.value, other.origin
+                );
+                refuse(
+                    &written.at,
+                    cause,
+                    "give one of them another port, or another address",
+                );
+            }
+            published.push(written.sourced(new));
+        }
+        if let Some(beyond) = raw
+            .get(PUBLISHED_MAX)
+            .filter(|_| published.len() > PUBLISHED_MAX)
+        {
+            let cause = format!("there are more than {PUBLISHED_MAX} published ports");
+            refuse(
+                &beyond.at,
+                cause,
+                "publish one port and let the job tell requests apart",
+            );
+        }
+        published
     }
 
     /// The grants in order, of equal ones the first.

@@ -1,6 +1,7 @@
 //! [pure] What the command line adds to a policy: the last layer, and its own reason.
 
 use crate::net::grant::{Malformed, Ports, Target};
+use crate::net::publish::Publish;
 use crate::policy::leaf::UNLIMITED;
 use crate::policy::text::{TextError, absolute_path, env_name, env_value, size};
 use crate::policy::words::Word;
@@ -33,6 +34,8 @@ pub enum Flag {
     Network,
     /// `--allow`
     Allow,
+    /// `--publish`
+    Publish,
     /// `--memory`
     Memory,
     /// `--cpus`
@@ -80,6 +83,8 @@ pub struct FlagLayer {
     pub network: Option<NetworkMode>,
     /// `--allow`; without `--network` it means the mode `allowlist`.
     pub allow: Vec<AllowFlag>,
+    /// `--publish`.
+    pub publish: Vec<Publish>,
     /// Flags given that set no value of a policy but that a policy may refuse.
     pub others: Vec<Flag>,
 }
@@ -123,6 +128,7 @@ impl FlagLayer {
             (!self.tmpfs.is_empty(), Flag::Tmpfs),
             (self.network.is_some(), Flag::Network),
             (!self.allow.is_empty(), Flag::Allow),
+            (!self.publish.is_empty(), Flag::Publish),
             (self.memory.is_some(), Flag::Memory),
             (self.milli_cpus.is_some(), Flag::Cpus),
             (self.pids.is_some(), Flag::Pids),

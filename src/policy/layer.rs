@@ -141,6 +141,9 @@ fn flag_policy(flags: &FlagLayer, mistakes: &mut Mistakes) -> RawPolicy {
         .or_else(implied)
         .map(|(flag, mode)| by_flag(flag, mode));
     policy.network.allow = flags.allow.iter().map(flag_reach).collect();
+    let publish = flags.publish.iter();
+    let publish = publish.map(|publish| by_flag(Flag::Publish, *publish));
+    policy.network.publish = publish.collect();
     for (name, value) in &flags.env {
         let name = keep(mistakes, Flag::Env, text::env_name(name));
         let value = keep(mistakes, Flag::Env, text::env_value(value));

@@ -2,6 +2,7 @@
 
 use crate::linux::capability::Capability;
 use crate::net::grant::{Ports, Target};
+use crate::net::publish::Publish;
 use crate::policy::document::{Leaf, Mistake, Name, string_schema};
 use crate::policy::text;
 use crate::policy::words::Word;
@@ -277,6 +278,22 @@ impl Leaf for Target {
 
     fn json_schema() -> Json {
         string_schema("^(\\*\\.)?[A-Za-z0-9.-]+(/[0-9]{1,2})?$")
+    }
+}
+
+impl Leaf for Publish {
+    fn expected() -> String {
+        "a published port such as \"127.0.0.1:8080:80\"".to_owned()
+    }
+
+    fn read(value: &Value) -> Result<Self, Mistake> {
+        let text = string(value)?;
+        text.parse()
+            .map_err(|error| Mistake::Content(format!("{text:?} is no published port: {error}")))
+    }
+
+    fn json_schema() -> Json {
+        string_schema("^(([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):)?[0-9]{1,5}:[0-9]{1,5}$")
     }
 }
 

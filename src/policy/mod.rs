@@ -29,6 +29,7 @@ pub mod words;
 
 use crate::linux::capability::Capability;
 use crate::net::grant::{Grant, Limits, Rules, WithoutName};
+use crate::net::publish::Publish;
 use crate::source::origin::{Origin, Sourced};
 use flags::{Flag, Limit};
 use serde::{Deserialize, Serialize};
@@ -253,6 +254,8 @@ pub struct NetworkRules {
     pub allow: Vec<NetworkGrant>,
     /// TLS without the name that was asked for.
     pub tls_without_name: Sourced<WithoutName>,
+    /// Ports that the host listens on; no two collide.
+    pub publish: Vec<Sourced<Publish>>,
     /// Open connections at once.
     pub connections: Sourced<u32>,
     /// New connections in one second.
@@ -270,6 +273,13 @@ pub struct NetworkGrant {
     pub why: Option<String>,
     /// Who granted it.
     pub origin: Origin,
+}
+
+impl Policy {
+    /// Whether the job has a network at all: with mode `none` only for published ports.
+    pub fn has_network(&self) -> bool {
+        self.network.value != NetworkMode::None || !self.network_rules.publish.is_empty()
+    }
 }
 
 impl NetworkRules {

@@ -6,6 +6,7 @@
 
 use crate::linux::capability::Capability;
 use crate::net::grant::{Ports, Proto, Target, WithoutName};
+use crate::net::publish::Publish;
 use crate::policy::document::{Element, Field, Key, Node, Reader, Shape, read_table_element};
 use crate::policy::flags::Flag;
 use crate::policy::leaf::{
@@ -266,6 +267,9 @@ tables! {
         /// A TLS connection whose hello names no server, or another one than was asked for: `refuse`, or `allow` it to go to an address of the name that was asked for.
         /// Relaxing this allows the job to reach other names that are served at the same address.
         tls_without_name: Option<Written<WithoutName>>,
+        /// Ports of the job that the host listens on, as [ADDRESS:]HOSTPORT:PORT; 127.0.0.1 unless an address is given. Host port 0 is chosen by the kernel. With mode `none` too: the job answers, and reaches nothing by itself.
+        /// Relaxing this allows whoever reaches that port of the host to speak to the job.
+        publish: Vec<Written<Publish>>,
         /// Limits of one sandbox.
         limits: RawNetworkLimits,
     }
@@ -284,10 +288,10 @@ tables! {
 
     /// `[network.limits]`.
     RawNetworkLimits {
-        /// Open connections.
+        /// Open connections, those to published ports counted apart.
         /// Relaxing this allows the job to hold more of the host's memory and ports.
         connections: Option<Written<Whole<1, 65_536>>>,
-        /// New connections in one second.
+        /// New connections in one second, those to published ports counted apart.
         /// Relaxing this allows the job to knock on more doors, and to load the host and its network.
         new_per_second: Option<Written<Whole<1, 65_536>>>,
         /// DNS queries in one second.

@@ -198,6 +198,7 @@ mod tests {
         resources = { memory = "unlimited", cpus = 0.125, disk = 1048577, timeout = "1h1s" }
         network.mode = "allowlist"
         network.tls_without_name = "allow"
+        network.publish = ["8080:80", "[::]:0:443"]
         network.limits.connections = 5
         network.allow = [{ to = "a.b", ports = [443, "1-9"], proto = "raw" }, { to = "*.c.d", ports = [80], why = "x" }]
     "#;
@@ -221,7 +222,7 @@ mod tests {
             "\ncpus = 0.125 # p.toml:14\n",
             "\n    \"CI_*\", # p.toml:8\n",
             "\nset.B = '\"' # p.toml:7\n",
-            "\n    { ports = [\"1-9\", 443], proto = \"raw\", to = \"a.b\" }, # p.toml:18\n",
+            "\n    { ports = [\"1-9\", 443], proto = \"raw\", to = \"a.b\" }, # p.toml:19\n",
             "\n[network.limits]\n# Open connections.",
         ] {
             assert!(shown.contains(part), "{part}\n{shown}");

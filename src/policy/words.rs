@@ -64,7 +64,7 @@ words! {
     Flag {
         "rootfs" = Rootfs, "workspace" = Workspace, "env" = Env, "workdir" = Workdir,
         "user" = User, "hostname" = Hostname, "mount" = Mount, "tmpfs" = Tmpfs,
-        "network" = Network, "allow" = Allow, "memory" = Memory, "cpus" = Cpus, "pids" = Pids,
+        "network" = Network, "allow" = Allow, "publish" = Publish, "memory" = Memory, "cpus" = Cpus, "pids" = Pids,
         "disk" = Disk, "timeout" = Timeout,
     }
 }

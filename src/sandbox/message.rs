@@ -86,6 +86,9 @@ pub enum Report {
     /// Three descriptors, all of N0: the relay's TCP listener, DNS over UDP,
     /// DNS over TCP. The links are up.
     Listeners,
+    /// With published ports: one descriptor, on which the gateway is asked for
+    /// connections to them.
+    Dialler,
     /// A step failed; nothing runs.
     Failed(Failure),
     /// One descriptor: the master of a terminal.

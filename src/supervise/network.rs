@@ -1,12 +1,13 @@
 //! [host] The network edge of one sandbox: started with the host's resolvers, its records as events.
 
 use crate::event::Kind;
-use crate::net::edge::{self, Edge, Listening};
+use crate::net::edge::{self, Edge, Listening, Port, Publishing};
 use crate::net::grant::Rules;
-use crate::net::record::{Asked, Record};
+use crate::net::record::{Asked, Peer, Record};
 use crate::sandbox::launch::Listeners;
+use crate::sandbox::plan::{Plan, Published};
 use crate::supervise::failure::SessionError;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -15,11 +16,17 @@ const LONGEST: u64 = 64 * 1024;
 /// Most resolvers that are asked: MAXNS of resolv.conf(5).
 const RESOLVERS: usize = 3;
 
-/// Starts the edge of a sandbox with these rules.
+/// Starts the edge of a sandbox with these rules, and these ports of the host for
+/// the plan's published ones.
 ///
 /// # Errors
 /// The host's resolvers cannot be read, or the edge did not start.
-pub fn start(rules: &Rules, listeners: &Listeners) -> Result<Edge, SessionError> {
+pub fn start(
+    plan: &Plan,
+    rules: &Rules,
+    listeners: &Listeners,
+    ports: &[OwnedFd],
+) -> Result<Edge, SessionError> {
     let mut text = Vec::new();
     let file = std::fs::File::open("/etc/resolv.conf");
     match file.and_then(|file| file.take(LONGEST).read_to_end(&mut text)) {
@@ -32,10 +39,24 @@ pub fn start(rules: &Rules, listeners: &Listeners) -> Result<Edge, SessionError>
             return Err(SessionError::System("read /etc/resolv.conf", errno));
         }
     }
+    let published = plan.published.iter().map(|one| one.publish.port);
+    let ports: Vec<Port<'_>> = ports
+        .iter()
+        .zip(published)
+        .map(|(listener, port)| Port {
+            listener: listener.as_fd(),
+            port,
+        })
+        .collect();
+    let publishing = listeners.dialler.as_ref().map(|gateway| Publishing {
+        gateway: gateway.as_fd(),
+        ports: &ports,
+    });
     let listening = Listening {
         tcp: listeners.tcp.as_fd(),
         dns_udp: listeners.dns_udp.as_fd(),
         dns_tcp: listeners.dns_tcp.as_fd(),
+        published: publishing,
     };
     let resolvers = resolvers(&String::from_utf8_lossy(&text));
     edge::start(rules, listening, &resolvers).map_err(SessionError::Edge)
@@ -62,7 +83,7 @@ fn resolvers(text: &str) -> Vec<SocketAddr> {
 }
 
 /// The event of a record; None for one that this edge has no reason to send.
-pub fn event(rules: &Rules, record: Record) -> Option<Kind> {
+pub fn event(rules: &Rules, published: &[Published], record: Record) -> Option<Kind> {
     Some(match record {
         Record::Allowed(connection, asked, grant) => {
             let grant = rules.grants.get(usize::from(grant))?;
@@ -89,11 +110,36 @@ pub fn event(rules: &Rules, record: Record) -> Option<Kind> {
                 reason,
             }
         }
+        Record::Accepted(connection, peer) => {
+            let (peer, published, port) = peer_parts(published, peer)?;
+            Kind::NetworkAccepted {
+                connection,
+                peer,
+                published,
+                port,
+            }
+        }
+        Record::Rejected(peer, reason) => {
+            let (peer, published, port) = peer_parts(published, peer)?;
+            Kind::NetworkRejected {
+                peer,
+                published,
+                port,
+                reason,
+            }
+        }
         Record::Lost(count) => Kind::Dropped {
             count: count.into(),
         },
         Record::Ready | Record::Failed(..) => return None,
     })
+}
+
+/// Peer, where the host listens, the job's port; None for a port that is not published.
+fn peer_parts(published: &[Published], peer: Peer) -> Option<(String, String, u16)> {
+    let publish = published.get(usize::from(peer.port))?.publish;
+    let (peer, listens) = (peer.address.to_string(), publish.listens().to_string());
+    Some((peer, listens, publish.port))
 }
 
 /// A name that was only asked for has no address.

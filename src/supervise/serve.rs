@@ -47,22 +47,32 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs the sandbox to its end. `started` is called once the job has been
+    /// Runs the sandbox to its end, with these listeners for the plan's published
+    /// ports. `started` is called once the job has been
     /// executed, in the process that called this.
     ///
     /// # Errors
     /// Why it did not start, or could not be watched; nothing of it is left then.
-    pub fn run(&self, started: impl FnOnce() -> Result<(), Errno>) -> Result<Ended, SessionError> {
+    pub fn run(
+        &self,
+        ports: Vec<OwnedFd>,
+        started: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<Ended, SessionError> {
         let state = undo::planned(self.plan, self.cgroup, self.detached);
         let held = Held::create(self.places, &state)?;
         let result = self
-            .open(&held, &state)
+            .open(&held, &state, ports)
             .and_then(|opened| self.attended(&held, opened, started));
         self.close(held, state, result)
     }
 
     /// Everything that takes the rights of whoever started us.
-    fn open(&self, held: &Held, state: &State) -> Result<Opened, SessionError> {
+    fn open(
+        &self,
+        held: &Held,
+        state: &State,
+        ports: Vec<OwnedFd>,
+    ) -> Result<Opened, SessionError> {
         // A supervisor without root's rights gets files of records that stay root's:
         // the two it writes, so that it cannot put another plan there.
         let record = self.privileged.then(|| self.record()).transpose()?;
@@ -87,6 +97,7 @@ impl Session<'_> {
             cgroup,
             program,
             handed,
+            ports,
             layers,
         })
     }
@@ -260,9 +271,11 @@ impl Session<'_> {
         };
         let record = &mut opened.record;
         let mut edge = None;
+        // Only the edge keeps them.
+        let ports = std::mem::take(&mut opened.ports);
         let running = launch::launch(launch, |listeners| {
             self.recorded(record)?;
-            edge = self.edge(listeners)?;
+            edge = self.edge(listeners, ports)?;
             Ok(())
         });
         let mut running = match running {
@@ -317,10 +330,14 @@ impl Session<'_> {
     }
 
     /// The process that relays the job's connections, where it has a network.
-    fn edge(&self, listeners: Option<&Listeners>) -> Result<Option<Edge>, SessionError> {
+    fn edge(
+        &self,
+        listeners: Option<&Listeners>,
+        ports: Vec<OwnedFd>,
+    ) -> Result<Option<Edge>, SessionError> {
         let network = self.plan.network.as_ref().zip(listeners);
         network
-            .map(|(rules, listeners)| network::start(rules, listeners))
+            .map(|(rules, listeners)| network::start(self.plan, rules, listeners, &ports))
             .transpose()
     }
 
@@ -395,6 +412,8 @@ struct Opened {
     cgroup: Option<Group>,
     program: Program,
     handed: Vec<OwnedFd>,
+    /// Listeners of published ports.
+    ports: Vec<OwnedFd>,
     layers: Option<OwnedFd>,
 }
 

@@ -3,8 +3,10 @@
 use super::process::check;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Sets IFF_UP on `lo` of this network namespace; the kernel adds 127.0.0.1 and ::1 itself.
 ///
@@ -57,6 +59,63 @@ pub fn transparent_datagrams(port: u16) -> Result<OwnedFd, Errno> {
     set_option(&socket, libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 1)?;
     bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
     Ok(socket)
+}
+
+/// A TCP listener at this address and no other: an IPv6 one gets no IPv4
+/// (IPV6_V6ONLY, ipv6(7)). Non-blocking and close-on-exec.
+///
+/// # Errors
+/// The errno of socket(2), setsockopt(2), bind(2) or listen(2).
+pub fn listener(at: SocketAddr) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family(at), SocketType::STREAM, flags, None)?;
+    if at.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // Connections that ended lately keep nobody from listening again: socket(7).
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &at)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// A TCP socket of this network namespace that connects as somebody else, from
+/// the address and, unless that is taken, the port of `from` (IP_TRANSPARENT).
+/// Non-blocking and close-on-exec.
+///
+/// # Errors
+/// The errno of socket(2), setsockopt(2) (EPERM without CAP_NET_ADMIN), bind(2),
+/// or connect(2) but EINPROGRESS.
+pub fn connect_as(from: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    match connect_from(from, to) {
+        Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => {
+            connect_from(SocketAddr::new(from.ip(), 0), to)
+        }
+        result => result,
+    }
+}
+
+fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family(from), SocketType::STREAM, flags, None)?;
+    // One peer may connect to two ports from one of its own.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    match from {
+        SocketAddr::V4(_) => set_option(&socket, libc::SOL_IP, libc::IP_TRANSPARENT, 1)?,
+        SocketAddr::V6(_) => set_option(&socket, libc::SOL_IPV6, libc::IPV6_TRANSPARENT, 1)?,
+    }
+    bind(&socket, &from)?;
+    match connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn family(address: SocketAddr) -> AddressFamily {
+    match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    }
 }
 
 fn transparent(kind: SocketType) -> Result<OwnedFd, Errno> {

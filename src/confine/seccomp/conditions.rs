@@ -266,6 +266,27 @@ pub fn no_new_code() -> [Conditional; 2] {
     [mmap, mprotect].map(|call| on(call).refuse("new code", [any(2, process::PROT_EXEC)]).otherwise(ALLOW, "data"))
 }
 
+/// What our gateway makes for published ports: TCP sockets that connect as
+/// somebody else.
+pub fn gateway() -> Vec<Conditional> {
+    const OTHER: &str = "not needed by the gateway";
+    let option = |level, name| [is(1, INT, &[level]), is(2, INT, &[name])];
+    vec![
+        on(socket)
+            .allow("TCP", [
+                is(0, INT, &[net::AF_INET, net::AF_INET6]),
+                is(1, net::SOCK_TYPE_MASK, &[net::SOCK_STREAM]),
+                is(2, INT, &[0]),
+            ])
+            .otherwise(EPERM, OTHER),
+        on(setsockopt)
+            .allow("one peer, two ports", option(net::SOL_SOCKET, net::SO_REUSEADDR))
+            .allow("the peer's own address", option(net::SOL_IP, net::IP_TRANSPARENT))
+            .allow("the peer's own address", option(net::SOL_IPV6, net::IPV6_TRANSPARENT))
+            .otherwise(EPERM, OTHER),
+    ]
+}
+
 /// What our network edge makes and sets: TCP and UDP sockets, their end without a
 /// reset's delay, and no delay of small writes.
 pub fn edge() -> Vec<Conditional> {

@@ -176,7 +176,7 @@ fn the_job_filter_agrees_on_the_grid() {
 /// nothing: a jump may skip a compare whose answer is known by then.
 #[test]
 fn a_flipped_bit_is_found() {
-    let filter = preset::gateway_filter(Arch::X86_64);
+    let filter = preset::gateway_filter(Arch::X86_64, false);
     let program = compile(&filter).unwrap();
     for at in 0..program.len() {
         for bit in 0..64 {
@@ -216,7 +216,7 @@ fn a_changed_job_program_is_found() {
 
 #[test]
 fn programs_that_are_no_filters_are_refused() {
-    let filter = preset::gateway_filter(Arch::X86_64);
+    let filter = preset::gateway_filter(Arch::X86_64, false);
     let insn = |code, jt, jf, k| Insn { code, jt, jf, k };
     let kill = insn(0x06, 0, 0, 0x8000_0000);
     let arch = [insn(0x20, 0, 0, 4), insn(0x15, 1, 0, Arch::X86_64.audit())];

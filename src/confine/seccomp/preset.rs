@@ -89,10 +89,11 @@ pub fn filter(policy: &Syscalls, context: &FilterContext) -> Result<Filter, Vec<
     Ok(draft.finish(context.arch))
 }
 
-/// The filter of our gateway where the network mode is `none`: a poll loop over
-/// one socket and process descriptors in a static program, after all set-up.
-/// It makes no files, sockets, processes or executable memory.
-pub fn gateway_filter(arch: Arch) -> Filter {
+/// The filter of our gateway: a poll loop over sockets and process descriptors
+/// in a static program, after all set-up. It makes no files, processes or
+/// executable memory; with published ports it makes TCP sockets and connects
+/// them as somebody else, and no others.
+pub fn gateway_filter(arch: Arch, publishes: bool) -> Filter {
     use Syscall::*;
     const LOOP: &[Syscall] = &[
         read,
@@ -115,12 +116,17 @@ pub fn gateway_filter(arch: Arch) -> Filter {
         exit,
         exit_group,
     ];
+    const DIAL: &[Syscall] = &[socket, setsockopt, bind, connect];
+    let (dial, cases) = match publishes {
+        true => (DIAL, conditions::gateway()),
+        false => (&[][..], Vec::new()),
+    };
     own(
         arch,
-        LOOP,
+        &[LOOP, dial].concat(),
         "polls its socket and process descriptors, and answers",
         "not needed by the gateway",
-        Vec::new(),
+        cases,
     )
 }
 

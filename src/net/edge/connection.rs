@@ -3,7 +3,7 @@
 use super::flow::{Cut, End, Flow, Pipes, Turn};
 use super::gate::{Gate, Moved};
 use crate::net::decide::Decider;
-use crate::net::record::{Asked, Obstacle, Reason};
+use crate::net::record::{Asked, Obstacle, Peer, Reason};
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -25,6 +25,8 @@ pub(super) enum Stage {
     Reading,
     /// Its name is being resolved.
     Resolving,
+    /// The gateway makes a socket that leads to the job.
+    Asking,
     /// An address is being dialled; these are left.
     Connecting(Vec<Ipv4Addr>),
     /// Bytes move.
@@ -45,6 +47,8 @@ pub(super) struct Connection {
     /// Index of the grant that covers it.
     pub grant: u16,
     pub deadline: Option<Instant>,
+    /// Who connected to a published port; None where the job connects.
+    pub peer: Option<Peer>,
     up: Flow,
     down: Flow,
 }
@@ -87,8 +91,22 @@ impl Connection {
             asked,
             grant,
             deadline: None,
+            peer: None,
             up: Flow::through(gate),
             down: Flow::default(),
+        }
+    }
+
+    /// One that a peer of a published port has begun.
+    pub(super) fn inbound(id: u32, client: OwnedFd, peer: Peer) -> Self {
+        let asked = Asked {
+            name: None,
+            address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+        };
+        Self {
+            stage: Stage::Asking,
+            peer: Some(peer),
+            ..Self::new(id, client, asked, 0, None)
         }
     }
 
@@ -161,7 +179,10 @@ impl Connection {
 
     /// Bytes that the job sent, and received.
     pub(super) fn moved(&self) -> (u64, u64) {
-        (self.up.moved, self.down.moved)
+        match self.peer {
+            None => (self.up.moved, self.down.moved),
+            Some(_) => (self.down.moved, self.up.moved),
+        }
     }
 
     /// Ends it with a reset on both sides.

@@ -1,6 +1,7 @@
 //! [exposed] Lock-down of the edge's process, before it reads a byte of the job; then it serves.
 
 use super::Listening;
+use super::publish::Listener;
 use super::report::Reports;
 use super::serve::{Listeners, Server};
 use crate::confine::landlock::LandlockPlan;
@@ -58,6 +59,9 @@ const TCP: i32 = 3;
 const DNS_UDP: i32 = 4;
 const DNS_TCP: i32 = 5;
 const RECORDS: i32 = 6;
+const GATEWAY: i32 = 7;
+/// Published ports are the last.
+const PUBLISHED: i32 = 8;
 
 /// A step that failed.
 struct Failed(u32, Errno);
@@ -115,7 +119,7 @@ fn keep(listening: Listening<'_>, records: &OwnedFd) -> Result<(Listeners, Owned
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(at("open /dev/null"))?;
     let place = || {
-        process::place(&[
+        let mut places = vec![
             (null.as_raw_fd(), 0),
             (null.as_raw_fd(), 1),
             (null.as_raw_fd(), 2),
@@ -123,14 +127,43 @@ fn keep(listening: Listening<'_>, records: &OwnedFd) -> Result<(Listeners, Owned
             (listening.dns_udp.as_raw_fd(), DNS_UDP),
             (listening.dns_tcp.as_raw_fd(), DNS_TCP),
             (records.as_raw_fd(), RECORDS),
-        ])?;
-        process::close_from(7)?;
+        ];
+        let published = listening.published;
+        let ports = published.map_or(&[][..], |published| published.ports);
+        places.extend(published.map(|published| (published.gateway.as_raw_fd(), GATEWAY)));
+        let numbers = PUBLISHED..;
+        places.extend(
+            ports
+                .iter()
+                .zip(numbers)
+                .map(|(port, number)| (port.listener.as_raw_fd(), number)),
+        );
+        let last = places.last().map_or(RECORDS, |(_, number)| *number);
+        process::place(&places)?;
+        process::close_from(last.unsigned_abs() + 1)?;
         let own = |number| process::inherited(number);
         Ok((
             Listeners {
                 tcp: own(TCP)?,
                 dns_udp: own(DNS_UDP)?,
                 dns_tcp: own(DNS_TCP)?,
+                published: match published {
+                    None => None,
+                    Some(published) => Some((
+                        own(GATEWAY)?,
+                        published
+                            .ports
+                            .iter()
+                            .zip(PUBLISHED..)
+                            .map(|(port, number)| {
+                                Ok(Listener {
+                                    socket: own(number)?,
+                                    port: port.port,
+                                })
+                            })
+                            .collect::<Result<_, Errno>>()?,
+                    )),
+                },
             },
             own(RECORDS)?,
         ))

@@ -13,6 +13,7 @@ mod flow;
 mod gate;
 mod lock;
 mod names;
+mod publish;
 mod report;
 mod resolve;
 mod serve;
@@ -47,6 +48,27 @@ pub struct Listening<'a> {
     pub dns_udp: BorrowedFd<'a>,
     /// TCP, listening, IP_TRANSPARENT: DNS over TCP.
     pub dns_tcp: BorrowedFd<'a>,
+    /// Published ports, where there are any.
+    pub published: Option<Publishing<'a>>,
+}
+
+/// What the edge needs for published ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Publishing<'a> {
+    /// Here the gateway is asked for connections to the job, one
+    /// [`Request`](crate::net::publish::Request) a packet.
+    pub gateway: BorrowedFd<'a>,
+    /// The ports, at most [`PORTS_MAX`](crate::net::publish::PORTS_MAX).
+    pub ports: &'a [Port<'a>],
+}
+
+/// One published port.
+#[derive(Clone, Copy, Debug)]
+pub struct Port<'a> {
+    /// TCP, listening, in the host's network namespace.
+    pub listener: BorrowedFd<'a>,
+    /// The job's port.
+    pub port: u16,
 }
 
 /// A running edge.

@@ -5,10 +5,12 @@ use super::dial;
 use super::flow::{End, Pipes};
 use super::gate::Gate;
 use super::names::Clients;
+use super::publish::{Listener, Ports};
 use super::report::Reports;
 use super::resolve::{Known, Resolver};
 use crate::net::decide::{Decider, Dial, To, Verdict};
 use crate::net::grant::{Proto, Rules};
+use crate::net::publish::Admission;
 use crate::net::record::{Asked, Obstacle, Reason, Record};
 use crate::sys::netlink::Netlink;
 use rustix::event::Timespec;
@@ -23,11 +25,11 @@ use std::time::{Duration, Instant};
 /// Events that are taken at once.
 const EVENTS: usize = 256;
 /// Connections that are accepted before others get their turn.
-const ACCEPTS: usize = 64;
+pub(super) const ACCEPTS: usize = 64;
 /// How long a client has to say what is read.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long all addresses of a destination together have to answer.
-const DIAL: Duration = Duration::from_secs(30);
+pub(super) const DIAL: Duration = Duration::from_secs(30);
 /// How long nothing is accepted, and a connection waits, when there is no descriptor to be had.
 const SHORTAGE: Duration = Duration::from_millis(20);
 
@@ -36,15 +38,19 @@ const TCP: u64 = 0;
 const RECORDS: u64 = 1;
 pub(super) const DNS_UDP: u64 = 2;
 pub(super) const DNS_TCP: u64 = 3;
+pub(super) const GATEWAY: u64 = 4;
 const LOOKUPS: u64 = 16;
 pub(super) const DNS_CLIENTS: u64 = 512;
 const CONNECTIONS: u64 = 1024;
+pub(super) const PUBLISHED: u64 = 1 << 48;
 
 /// The sockets of [`super::Listening`], its own.
 pub(super) struct Listeners {
     pub tcp: OwnedFd,
     pub dns_udp: OwnedFd,
     pub dns_tcp: OwnedFd,
+    /// The gateway's socket, and the ports of the host.
+    pub published: Option<(OwnedFd, Vec<Listener>)>,
 }
 
 /// What the edge works with.
@@ -53,6 +59,7 @@ pub(super) struct Server {
     pub(super) listeners: Listeners,
     pub(super) decider: Decider,
     pub(super) dns_clients: Clients,
+    pub(super) published: Option<Ports>,
     started: Instant,
     connections: Vec<Option<Box<Connection>>>,
     vacant: Vec<usize>,
@@ -61,12 +68,12 @@ pub(super) struct Server {
     resolver: Resolver,
     deadlines: BTreeSet<(Instant, usize)>,
     again: VecDeque<usize>,
-    paused: Option<Instant>,
+    pub(super) paused: Option<Instant>,
     next: u32,
 }
 
 /// What a connection does next.
-enum Step {
+pub(super) enum Step {
     Wait,
     Again,
     Starved,
@@ -79,18 +86,23 @@ impl Server {
     /// Everything that takes calls the filter refuses later.
     pub(super) fn new(
         rules: Rules,
-        listeners: Listeners,
+        mut listeners: Listeners,
         resolvers: &[std::net::SocketAddr],
         records: BorrowedFd<'_>,
     ) -> Result<Self, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let published = listeners.published.take().map(|(gateway, ports)| {
+            let admission = Admission::new(&rules.limits);
+            Ports::new(gateway, ports, admission)
+        });
         let listening = [
             (listeners.tcp.as_fd(), TCP),
             (listeners.dns_udp.as_fd(), DNS_UDP),
             (listeners.dns_tcp.as_fd(), DNS_TCP),
             (records, RECORDS),
         ];
-        for (socket, token) in listening {
+        let ports = published.iter().flat_map(Ports::watched);
+        for (socket, token) in listening.into_iter().chain(ports) {
             let flags = rustix::fs::fcntl_getfl(socket)?;
             rustix::fs::fcntl_setfl(socket, flags | rustix::fs::OFlags::NONBLOCK)?;
             epoll::add(&epoll, socket, EventData::new_u64(token), EventFlags::IN)?;
@@ -100,6 +112,7 @@ impl Server {
             listeners,
             decider: Decider::new(rules),
             dns_clients: Clients::default(),
+            published,
             started: Instant::now(),
             connections: Vec::new(),
             vacant: Vec::new(),
@@ -147,6 +160,8 @@ impl Server {
             TCP => self.accept(reports),
             DNS_UDP => self.answer_datagrams(reports),
             DNS_TCP => self.accept_dns(),
+            GATEWAY => self.hear_gateway(reports),
+            PUBLISHED.. => self.accept_published(place(PUBLISHED), reports),
             LOOKUPS..DNS_CLIENTS => self.look_up(place(LOOKUPS), false, reports),
             DNS_CLIENTS..CONNECTIONS => self.answer_stream(place(DNS_CLIENTS), reports),
             CONNECTIONS.. => {
@@ -212,7 +227,9 @@ impl Server {
         let step = match connection.stage {
             Stage::Reading => Step::Refuse(Reason::Met(Obstacle::Silent)),
             Stage::Resolving => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
-            Stage::Connecting(_) => Step::Refuse(Reason::Met(Obstacle::Unreachable)),
+            Stage::Asking | Stage::Connecting(_) => {
+                Step::Refuse(Reason::Met(Obstacle::Unreachable))
+            }
             Stage::Relaying => Step::Again,
         };
         self.settle(place, connection, step, reports);
@@ -250,6 +267,9 @@ impl Server {
             // A listener that is registered can be changed.
             crate::sys::unheard(epoll::modify(&self.epoll, listener, token, flags));
         }
+        if let Some(published) = &self.published {
+            published.listen(&self.epoll, flags);
+        }
     }
 
     /// Decides about a new connection by the address it was going to.
@@ -276,12 +296,8 @@ impl Server {
         let grant = u16::try_from(dial.grant).unwrap_or(u16::MAX);
         // Small writes of a job are not held back; nothing depends on it.
         crate::sys::unheard(sockopt::set_tcp_nodelay(&client, true));
-        self.next = self.next.wrapping_add(1);
-        let place = self.vacant.pop().unwrap_or(self.connections.len());
-        if place == self.connections.len() {
-            self.connections.push(None);
-        }
-        let connection = Connection::new(self.next, client, asked, grant, gate);
+        let place = self.vacancy();
+        let connection = Connection::new(self.next_number(), client, asked, grant, gate);
         let mut connection = Box::new(connection);
         let step = match self.register(place, Side::Client, &connection.client) {
             Ok(()) => self.enter(place, &mut connection),
@@ -290,12 +306,27 @@ impl Server {
         self.settle(place, connection, step, reports);
     }
 
+    /// A place for one more connection.
+    pub(super) fn vacancy(&mut self) -> usize {
+        let place = self.vacant.pop().unwrap_or(self.connections.len());
+        if place == self.connections.len() {
+            self.connections.push(None);
+        }
+        place
+    }
+
+    /// The number of one more connection.
+    pub(super) fn next_number(&mut self) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
     /// Time as decisions count it.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    fn register(&self, place: usize, side: Side, end: &End) -> Result<(), Errno> {
+    pub(super) fn register(&self, place: usize, side: Side, end: &End) -> Result<(), Errno> {
         let token = CONNECTIONS + 2 * place as u64 + u64::from(side == Side::Upstream);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, &end.socket, EventData::new_u64(token), flags)
@@ -411,7 +442,7 @@ impl Server {
                 Ok(false) => Step::Wait,
                 Err(reason) => Step::Refuse(reason),
             },
-            Stage::Resolving => Step::Wait,
+            Stage::Resolving | Stage::Asking => Step::Wait,
             Stage::Connecting(_) => self.connected(place, &mut connection, reports),
         };
         self.settle(place, connection, step, reports);
@@ -430,9 +461,10 @@ impl Server {
         if let Ok(Ok(())) = sockopt::socket_error(&upstream.socket) {
             connection.stage = Stage::Relaying;
             self.set_deadline(place, connection, None);
-            let allowed =
-                Record::Allowed(connection.id, connection.asked.clone(), connection.grant);
-            reports.say(&allowed);
+            reports.say(&match connection.peer {
+                Some(peer) => Record::Accepted(connection.id, peer),
+                None => Record::Allowed(connection.id, connection.asked.clone(), connection.grant),
+            });
             return self.relay(connection);
         }
         connection.upstream = None;
@@ -454,12 +486,12 @@ impl Server {
         }
     }
 
-    fn take(&mut self, place: usize) -> Option<Box<Connection>> {
+    pub(super) fn take(&mut self, place: usize) -> Option<Box<Connection>> {
         self.connections.get_mut(place)?.take()
     }
 
     /// Keeps a connection, or ends it.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         place: usize,
         mut connection: Box<Connection>,
@@ -488,14 +520,23 @@ impl Server {
     ) {
         self.set_deadline(place, &mut connection, None);
         self.vacant.push(place);
-        self.decider.closed(connection.original);
+        match (connection.peer, &mut self.published) {
+            (None, _) => self.decider.closed(connection.original),
+            (Some(_), Some(ports)) => ports.admission.closed(),
+            (Some(_), None) => {}
+        }
         report_end(&connection, step, reports);
         if !matches!(step, Step::Finished) {
             connection.reset();
         }
     }
 
-    fn set_deadline(&mut self, place: usize, connection: &mut Connection, left: Option<Duration>) {
+    pub(super) fn set_deadline(
+        &mut self,
+        place: usize,
+        connection: &mut Connection,
+        left: Option<Duration>,
+    ) {
         if let Some(before) = connection.deadline.take() {
             self.deadlines.remove(&(before, place));
         }
@@ -525,7 +566,10 @@ fn gate(dial: &Dial) -> Option<Gate> {
 
 fn report_end(connection: &Connection, step: &Step, reports: &mut Reports) {
     if let Step::Refuse(reason) = step {
-        reports.say(&Record::Refused(connection.asked.clone(), *reason));
+        reports.say(&match connection.peer {
+            Some(peer) => Record::Rejected(peer, *reason),
+            None => Record::Refused(connection.asked.clone(), *reason),
+        });
     }
     if connection.stage == Stage::Relaying {
         let (sent, received) = connection.moved();

@@ -92,6 +92,7 @@ pub fn plan() -> Plan {
             })
             .collect(),
         network: None,
+        published: vec![],
         exec: Exec {
             argv: vec!["true".to_owned()],
             environment: BTreeMap::new(),
@@ -107,7 +108,7 @@ pub fn plan() -> Plan {
 }
 
 fn filter() -> crate::confine::seccomp::Filter {
-    crate::confine::seccomp::preset::gateway_filter(crate::linux::syscall::Arch::X86_64)
+    crate::confine::seccomp::preset::gateway_filter(crate::linux::syscall::Arch::X86_64, false)
 }
 
 pub const U0: u64 = 100;

@@ -170,6 +170,7 @@ pub(crate) fn plan() -> Plan {
         },
         steps: steps.collect(),
         network: None,
+        published: vec![],
         exec: Exec {
             argv: vec![text("make")],
             environment: BTreeMap::new(),

@@ -84,6 +84,8 @@ pub struct Listeners {
     pub dns_udp: OwnedFd,
     /// DNS over TCP.
     pub dns_tcp: OwnedFd,
+    /// Asks the gateway for connections to published ports, where there are any.
+    pub dialler: Option<OwnedFd>,
 }
 
 /// Starts a sandbox. When this fails, nothing of it is left running.
@@ -235,7 +237,10 @@ fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
 fn send_filters(plan: &Plan, sockets: Sockets<'_>) -> Result<(), LaunchError> {
     let arch = Arch::from_machine(&plan.requires.machine)
         .ok_or_else(|| LaunchError::Filter("no system-call table for this machine".to_owned()))?;
-    send(sockets.gateway, &prove(&preset::gateway_filter(arch))?)?;
+    send(
+        sockets.gateway,
+        &prove(&preset::gateway_filter(arch, !plan.published.is_empty()))?,
+    )?;
     let filter = plan.steps.iter().find_map(|step| match &step.op {
         Op::Seccomp { filter } => Some(filter),
         _ => None,
@@ -354,10 +359,29 @@ fn listeners(plan: &Plan, sockets: Sockets<'_>) -> Result<Listeners, LaunchError
             tcp,
             dns_udp,
             dns_tcp,
+            dialler: dialler(plan, sockets, deadline)?,
         }),
         (Report::Failed(failure), _) => Err(LaunchError::step(plan, failure)),
         (other, _) => Err(LaunchError::Protocol(format!(
             "{other:?} instead of three listeners"
+        ))),
+    }
+}
+
+fn dialler(
+    plan: &Plan,
+    sockets: Sockets<'_>,
+    deadline: Instant,
+) -> Result<Option<OwnedFd>, LaunchError> {
+    if plan.published.is_empty() {
+        return Ok(None);
+    }
+    let (report, descriptors) = hear(sockets.gateway, deadline)?;
+    match (report, <[OwnedFd; 1]>::try_from(descriptors)) {
+        (Report::Dialler, Ok([dialler])) => Ok(Some(dialler)),
+        (Report::Failed(failure), _) => Err(LaunchError::step(plan, failure)),
+        (other, _) => Err(LaunchError::Protocol(format!(
+            "{other:?} instead of the gateway's socket"
         ))),
     }
 }

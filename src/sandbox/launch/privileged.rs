@@ -181,7 +181,8 @@ pub fn as_unprivileged<const N: usize>(
             exit_now(0)
         }
         Cloned::Parent(child) => {
-            drop(theirs);
+            // What the supervisor works with is its own from here on.
+            drop((theirs, work));
             let keep = Keep {
                 plan,
                 cgroup,

@@ -4,7 +4,7 @@ use super::order::Draft;
 use super::{CgroupLimits, Op, Rlimit, Root, Upper};
 use crate::host::facts::{Cgroup, Facts};
 use crate::policy::text::format_size;
-use crate::policy::{Access, Control, NetworkMode, Policy, RootfsMode};
+use crate::policy::{Access, Control, Policy, RootfsMode};
 use crate::sandbox::request::Request;
 use crate::source::diagnostic::Diagnostic;
 use crate::source::origin::Origin;
@@ -43,10 +43,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
 /// Made in U0, these bind U2 and its root; the instances of inotify stay far
 /// below the 128 that the host gives the caller's uid in total.
 fn namespace_limits(draft: &mut Draft<'_>) {
-    let networks = match draft.policy.network.value {
-        NetworkMode::None => 1,
-        NetworkMode::Allowlist => 2,
-    };
+    let networks = if draft.policy.has_network() { 2 } else { 1 };
     let limits: BTreeMap<String, u64> = [
         ("max_user_namespaces", 1),
         ("max_mnt_namespaces", 2),

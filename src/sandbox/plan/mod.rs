@@ -23,6 +23,7 @@ use crate::confine::landlock::LandlockPlan;
 use crate::confine::seccomp::Filter;
 use crate::linux::capability::Capability;
 use crate::net::grant::Rules;
+use crate::net::publish::Publish;
 use crate::policy::Control;
 use crate::source::origin::Origin;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct Plan {
     /// What the job may reach, where it has a network.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub network: Option<Rules>,
+    /// Ports of the job that the host listens on.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub published: Vec<Published>,
     /// What is executed at the end.
     pub exec: Exec,
     /// Per control: what was asked and what this host gives.
@@ -93,6 +97,16 @@ impl Plan {
             self.sources.get(source)?.path.rsplit('/').next()
         })
     }
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Where the host listens, and the job's port.
+    pub publish: Publish,
+    /// Who published it.
+    pub why: Origin,
 }
 
 /// Facts the plan relies on.

@@ -1,32 +1,34 @@
 //! [pure] The network of a sandbox: none, or what the policy names.
 
-use super::Op;
 use super::order::Draft;
+use super::{Op, Published};
 use crate::host::facts::Tproxy;
 use crate::net::grant::{Limits, Proto, Rules, Target, WithoutName};
+use crate::net::publish::Publish;
 use crate::net::{rules, suffix};
-use crate::policy::NetworkMode;
 use crate::policy::overlap::{ports_text, redundant};
 use crate::policy::words::Word;
+use crate::policy::{NetworkMode, Policy};
 use crate::source::diagnostic::Diagnostic;
+use crate::source::origin::Origin;
 
 /// What the job may reach, if anything; says so in the controls.
 pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
     let mode = draft.policy.network.clone();
-    let (actual, rules) = match mode.value {
-        NetworkMode::None => ("own namespace, loopback only".to_owned(), None),
-        NetworkMode::Allowlist => {
-            require(draft);
-            warn(draft);
-            let rules = draft.policy.network_rules.rules();
-            (
-                format!(
-                    "own namespace without a route; {} through the relay",
-                    count(rules.grants.len())
-                ),
-                Some(rules),
-            )
-        }
+    let (actual, rules) = if draft.policy.has_network() {
+        require(draft);
+        warn(draft);
+        let rules = draft.policy.network_rules.rules();
+        let reached = count(rules.grants.len(), "grant");
+        let published = match draft.policy.network_rules.publish.len() {
+            0 => String::new(),
+            ports => format!(", {} from outside", count(ports, "port")),
+        };
+        let actual =
+            format!("own namespace without a route; {reached} through the relay{published}");
+        (actual, Some(rules))
+    } else {
+        ("own namespace, loopback only".to_owned(), None)
     };
     draft.control(
         "network",
@@ -39,29 +41,52 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
 
 /// N0 and N1, for whoever has a network. What is missing was refused by [`plan`].
 pub(super) fn step(draft: &mut Draft<'_>) {
-    let mode = &draft.policy.network;
-    if mode.value == NetworkMode::Allowlist {
-        let (ruleset, why) = (rules::ruleset(), mode.origin.clone());
+    if draft.policy.has_network() {
+        let (ruleset, why) = (rules::ruleset(), reason(draft).1);
         draft.step(Op::Network { ruleset }, why);
     }
 }
 
-fn count(grants: usize) -> String {
-    match grants {
+/// What needs a network, and who said so: the mode, or the first published port.
+fn reason(draft: &Draft<'_>) -> (String, Origin) {
+    let mode = &draft.policy.network;
+    match draft.policy.network_rules.publish.first() {
+        Some(first) if mode.value == NetworkMode::None => {
+            ("a published port".to_owned(), first.origin.clone())
+        }
+        _ => (
+            format!("network {}", mode.value.word()),
+            mode.origin.clone(),
+        ),
+    }
+}
+
+/// The published ports with who published them.
+pub(super) fn published(policy: &Policy) -> Vec<Published> {
+    let ports = policy.network_rules.publish.iter();
+    ports
+        .map(|port| Published {
+            publish: port.value,
+            why: port.origin.clone(),
+        })
+        .collect()
+}
+
+fn count(number: usize, what: &str) -> String {
+    match number {
         0 => "nothing".to_owned(),
-        1 => "1 grant".to_owned(),
-        more => format!("{more} grants"),
+        1 => format!("1 {what}"),
+        more => format!("{more} {what}s"),
     }
 }
 
 /// What a sandbox with a network needs of the host beside the rest.
 fn require(draft: &mut Draft<'_>) {
-    let origin = &draft.policy.network.origin;
+    let (what, origin) = reason(draft);
     if draft.facts.network.tproxy == Tproxy::Missing {
         let release = &draft.facts.release;
-        let message =
-            format!("network allowlist ({origin}) needs TPROXY, which kernel {release} lacks");
-        let help = "a kernel with CONFIG_NFT_TPROXY is needed; or run with --network none";
+        let message = format!("{what} ({origin}) needs TPROXY, which kernel {release} lacks");
+        let help = "a kernel with CONFIG_NFT_TPROXY is needed; or run with --network none and no --publish";
         draft.refuse(Diagnostic::error(message).with_help(help));
     }
 }
@@ -77,6 +102,15 @@ fn warn(draft: &mut Draft<'_>) {
     });
     let warnings: Vec<String> = world.chain(redundant(allow)).collect();
     draft.warnings.extend(warnings);
+}
+
+/// A published port, for a person.
+pub(super) fn published_text(publish: &Publish) -> String {
+    let at = match publish.host_port {
+        0 => format!("a free port of {}", publish.address),
+        _ => publish.listens().to_string(),
+    };
+    format!("{at} leads to port {}", publish.port)
 }
 
 /// What is reachable, one line each.

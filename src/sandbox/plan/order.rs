@@ -132,6 +132,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
     require_host(&mut draft);
     let maps = ids::maps(&mut draft);
     let network = network::plan(&mut draft);
+    let published = network::published(policy);
     namespaces(&mut draft, &maps);
     limits::plan(&mut draft);
     network::step(&mut draft);
@@ -177,6 +178,7 @@ pub fn plan(policy: &Policy, request: &Request, facts: &Facts) -> Result<Plan, V
         },
         steps: draft.steps,
         network,
+        published,
         exec,
         controls: draft.controls,
         warnings: draft.warnings,

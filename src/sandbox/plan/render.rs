@@ -1,6 +1,6 @@
 //! [pure] The Plan as text for people: one line per step.
 
-use super::{Op, Plan, Root};
+use super::{Op, Plan, Published, Root};
 use std::fmt::Write;
 
 impl Op {
@@ -157,6 +157,13 @@ impl Plan {
             for reachable in super::network::text(rules) {
                 line(&mut out, format_args!("       {reachable}"));
             }
+        }
+        if !self.published.is_empty() {
+            line(&mut out, format_args!("published"));
+        }
+        for Published { publish, why } in &self.published {
+            let text = super::network::published_text(publish);
+            line(&mut out, format_args!("       {text}  [{why}]"));
         }
         line(&mut out, format_args!("controls"));
         for control in &self.controls {

@@ -5,7 +5,7 @@ use super::order::Draft;
 use super::{Attributes, Op, Owners, Root, Source, Upper};
 use crate::confine::idmap::{compose, to_parent};
 use crate::net::GATEWAY;
-use crate::policy::{NetworkMode, RootfsMode};
+use crate::policy::RootfsMode;
 use crate::sandbox::request::HostObject;
 use crate::source::diagnostic::Diagnostic;
 
@@ -182,9 +182,9 @@ fn network_files(draft: &mut Draft<'_>) {
         .clone()
         .unwrap_or_else(|| "cofferdam".to_owned());
     let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n");
-    let resolver = match draft.policy.network.value {
-        NetworkMode::None => "# network: none\n".to_owned(),
-        NetworkMode::Allowlist => format!("nameserver {GATEWAY}\noptions ndots:1\n"),
+    let resolver = match draft.policy.has_network() {
+        false => "# network: none\n".to_owned(),
+        true => format!("nameserver {GATEWAY}\noptions ndots:1\n"),
     };
     let why = draft.policy.network.origin.clone();
     draft.step(

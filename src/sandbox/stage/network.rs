@@ -7,6 +7,7 @@ use super::{Context, Failed};
 use crate::net::nft::message;
 use crate::net::rules::{self, DNS_PORT, GATEWAY, JOB, PREFIX, RELAY_PORT};
 use crate::net::rules::{GATEWAY_LINK, JOB_LINK};
+use crate::sandbox::gateway::Dialler;
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::netlink::{Netlink, Pair, Refused};
@@ -75,6 +76,26 @@ fn complete(supervisor: &OwnedFd, stage: &OwnedFd) -> Result<(), Failed> {
         .during("write", "report")?;
     let descriptors = listeners.each_ref().map(AsFd::as_fd);
     socket::send(supervisor, &report, &descriptors).during("sendmsg", "listeners")
+}
+
+/// Whoever connects to published ports, where there are any: the supervisor gets
+/// the other end.
+pub(super) fn dialler(plan: &Plan, supervisor: &OwnedFd) -> Result<Option<Dialler>, Failed> {
+    if plan.published.is_empty() {
+        return Ok(None);
+    }
+    let (mine, theirs) = socket::pair().during("socketpair", "published ports")?;
+    let flags = rustix::fs::fcntl_getfl(&mine).during("fcntl", "published ports")?;
+    rustix::fs::fcntl_setfl(&mine, flags | OFlags::NONBLOCK).during("fcntl", "published ports")?;
+    let report = serde_json::to_vec(&Report::Dialler)
+        .map_err(|_| Errno::INVAL)
+        .during("write", "report")?;
+    socket::send(supervisor, &report, &[theirs.as_fd()]).during("sendmsg", "published ports")?;
+    let ports = plan
+        .published
+        .iter()
+        .map(|published| published.publish.port);
+    Ok(Some(Dialler::new(mine, ports.collect())))
 }
 
 /// Writes settings of this network namespace.

@@ -39,7 +39,7 @@ fn run(socket: OwnedFd) -> ! {
         Ok(Cloned::Parent(child)) => {
             drop((theirs, handed));
             match hold(&socket, &plan, &mine, &child) {
-                Ok(()) => gateway::serve(socket, &child),
+                Ok(dialler) => gateway::serve(socket, &child, dialler),
                 Err(failed) => fail(&socket, failed),
             }
         }
@@ -67,9 +67,15 @@ fn prepare() -> Result<(Plan, Vec<OwnedFd>), Failed> {
 }
 
 /// What only the first process can do for the second; then its own lock-down.
-fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result<(), Failed> {
+fn hold(
+    socket: &OwnedFd,
+    plan: &Plan,
+    stage: &OwnedFd,
+    child: &Child,
+) -> Result<Option<gateway::Dialler>, Failed> {
     say(socket, &Report::Stage { pid: child.pid }, None).during("sendmsg", "supervisor")?;
     network::make(plan, socket, stage)?;
+    let dialler = network::dialler(plan, socket)?;
     map_job(plan, stage, child.pid)?;
     let filter = super::lock::receive_filter(socket)?;
     // The job's pipes must end with the job, and init's socket with init: neither is kept.
@@ -81,9 +87,8 @@ fn hold(socket: &OwnedFd, plan: &Plan, stage: &OwnedFd, child: &Child) -> Result
     // From here on it ends the sandbox when the supervisor ends, and must not be killed first.
     process::outlive_parent().during("prctl PR_SET_PDEATHSIG", "")?;
     process::set_no_new_privileges().during("prctl PR_SET_NO_NEW_PRIVS", "")?;
-    crate::sys::seccomp::load(&filter, None)
-        .during("seccomp", "gateway filter")
-        .map(drop)
+    crate::sys::seccomp::load(&filter, None).during("seccomp", "gateway filter")?;
+    Ok(dialler)
 }
 
 fn read_plan() -> Result<Plan, Failed> {

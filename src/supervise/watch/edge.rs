@@ -33,10 +33,10 @@ impl Loop<'_> {
 
     /// False when there is no record, or one that no edge of ours sends.
     fn note_record(&mut self, record: Option<Record>) -> bool {
-        let rules = self.watch.plan.network.as_ref();
+        let plan = self.watch.plan;
         let event = record
-            .zip(rules)
-            .and_then(|(record, rules)| network::event(rules, record));
+            .zip(plan.network.as_ref())
+            .and_then(|(record, rules)| network::event(rules, &plan.published, record));
         let known = event.is_some();
         if let Some(event) = event {
             self.note(event);

@@ -32,7 +32,13 @@ impl Loop<'_> {
                 self.answer(id, &Answer::NotStarted { what, errno }, None);
                 self.forget(id);
             }
-            Ok(Report::Stage { .. } | Report::Failed(_) | Report::Listener | Report::Listeners)
+            Ok(
+                Report::Stage { .. }
+                | Report::Failed(_)
+                | Report::Listener
+                | Report::Listeners
+                | Report::Dialler,
+            )
             | Err(_) => {
                 self.kill();
             }
