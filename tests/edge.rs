@@ -612,3 +612,27 @@ fn it_holds_only_its_descriptors_and_ends_with_the_last_word_about_each_connecti
         },
     );
 }
+
+#[test]
+fn it_has_ids_and_mounts_of_its_own_an_empty_root_and_the_hosts_network() {
+    inside(
+        "it_has_ids_and_mounts_of_its_own_an_empty_root_and_the_hosts_network",
+        || {
+            let world = build(Vec::new(), 7000, LIMITS);
+            let its = |file: &str| format!("/proc/{}/{file}", world.edge.child.pid);
+            let link = |path: String| std::fs::read_link(path).unwrap();
+            for (kind, shared) in [("user", false), ("mnt", false), ("net", true)] {
+                let same =
+                    link(its(&format!("ns/{kind}"))) == link(format!("/proc/self/ns/{kind}"));
+                assert_eq!(same, shared, "{kind}");
+            }
+            let mounts = std::fs::read_to_string(its("mountinfo")).unwrap();
+            assert_eq!(mounts.lines().count(), 1, "{mounts}");
+            assert!(mounts.contains(" ro,nosuid,nodev,noexec"), "{mounts}");
+            assert_eq!(std::fs::read_dir(its("root")).unwrap().count(), 0);
+            assert_eq!(std::fs::read_dir(its("cwd")).unwrap().count(), 0);
+            let map = std::fs::read_to_string(its("uid_map")).unwrap();
+            assert_eq!(map, "", "no id of the host");
+        },
+    );
+}

@@ -2,7 +2,7 @@
 //!
 //! The caller hands in the clock, so the same calls give the same events.
 
-use super::{Cause, Kind, Refusal};
+use super::{Cause, Kind};
 
 /// Bytes of events that one sandbox may leave.
 pub const FILE_BYTES: u64 = 16 << 20;
@@ -38,7 +38,7 @@ impl Bucket {
 /// A refusal that was written, and how often it has come again since.
 #[derive(Clone, Debug)]
 struct Repeats {
-    refusal: Refusal,
+    refusal: Kind,
     count: u64,
     since: u64,
 }
@@ -70,10 +70,15 @@ impl Gate {
     /// What to write, in order, now that `kind` has happened and the file has `used` bytes.
     pub fn admit(&mut self, now: u64, used: u64, kind: Kind) -> Vec<Kind> {
         let mut out = Vec::new();
-        if let (Some(repeats), Kind::Refused(refusal)) = (&mut self.repeats, &kind)
-            && repeats.refusal.repeats(refusal)
+        // What the edge could not say, which a job can make happen at any rate.
+        if let Kind::Dropped { count } = kind {
+            self.lost(count);
+            return out;
+        }
+        if let Some(repeats) = &mut self.repeats
+            && repeats.refusal.repeats(&kind)
         {
-            repeats.count = repeats.count.saturating_add(refusal.count);
+            repeats.count = repeats.count.saturating_add(kind.count());
             if now.saturating_sub(repeats.since) >= REPEATS {
                 self.repeats(now, used, &mut out);
             }
@@ -107,7 +112,7 @@ impl Gate {
             ..
         }) = self.repeats.take()
         {
-            self.offer(now, used, Kind::Refused(Refusal { count, ..refusal }), out);
+            self.offer(now, used, refusal.standing_for(count), out);
         }
     }
 
@@ -132,9 +137,9 @@ impl Gate {
         if cause == Cause::Job {
             self.drops(out);
         }
-        if let Kind::Refused(refusal) = &kind {
+        if let Kind::Refused(_) | Kind::NetworkRefused { .. } = &kind {
             self.repeats = Some(Repeats {
-                refusal: refusal.clone(),
+                refusal: kind.clone(),
                 count: 0,
                 since: now,
             });
@@ -146,8 +151,10 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Decider;
+    use crate::event::{Decider, Refusal};
     use crate::linux::syscall::Syscall;
+    use crate::net::decide;
+    use crate::net::record::Reason;
 
     fn refused(argument: u64) -> Kind {
         Kind::Refused(Refusal {
@@ -162,13 +169,26 @@ mod tests {
     }
 
     fn counted(argument: u64, times: u64) -> Kind {
-        let Kind::Refused(refusal) = refused(argument) else {
-            panic!()
+        refused(argument).standing_for(times)
+    }
+
+    #[test]
+    fn refused_connections_to_one_place_are_one_event_with_a_count() {
+        let to = |port| Kind::NetworkRefused {
+            name: None,
+            address: Some("192.0.2.1".to_owned()),
+            port,
+            reason: Reason::Decided(decide::Reason::NotGranted),
+            count: 1,
         };
-        Kind::Refused(Refusal {
-            count: times,
-            ..refusal
-        })
+        let mut gate = Gate::new(100, 0);
+        assert_eq!(gate.admit(0, 0, to(1)), [to(1)]);
+        for _ in 0..100_000 {
+            assert_eq!(gate.admit(1, 0, to(1)), []);
+        }
+        let many = to(1).standing_for(100_000);
+        assert_eq!(gate.admit(2, 0, to(2)), [many, to(2)]);
+        assert_eq!(gate.admit(3, 0, refused(1)), [refused(1)]);
     }
 
     #[test]
@@ -210,6 +230,16 @@ mod tests {
             gate.admit(11, 0, Kind::Ended),
             [Kind::Dropped { count: 1 }, Kind::Ended]
         );
+    }
+
+    #[test]
+    fn what_others_dropped_is_added_to_our_own() {
+        let mut gate = Gate::new(1, 0);
+        for _ in 0..1000 {
+            assert_eq!(gate.admit(0, 0, Kind::Dropped { count: 2 }), []);
+        }
+        let dropped = Kind::Dropped { count: 2000 };
+        assert_eq!(gate.admit(0, 0, Kind::Ended), [dropped, Kind::Ended]);
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub enum Kind {
         port: u16,
         /// Why.
         reason: Reason,
+        /// Equal refusals in a row that this event stands for.
+        count: u64,
     },
     /// A peer was connected to a published port, for [`Kind::NetworkEnded`] too.
     NetworkAccepted {
@@ -330,9 +332,32 @@ impl Kind {
     pub fn count(&self) -> u64 {
         match self {
             Self::Refused(refusal) => refusal.count,
+            Self::NetworkRefused { count, .. } => *count,
             Self::OutOfMemory { count } | Self::ProcessLimit { count } => *count,
             _ => 1,
         }
+    }
+
+    /// Whether it is the same refusal, however often it came.
+    pub fn repeats(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Refused(one), Self::Refused(other)) => one.repeats(other),
+            (Self::NetworkRefused { .. }, Self::NetworkRefused { .. }) => {
+                self.clone().standing_for(0) == other.clone().standing_for(0)
+            }
+            _ => false,
+        }
+    }
+
+    /// A refusal that stands for so many; of anything else there is one.
+    pub fn standing_for(mut self, times: u64) -> Self {
+        match &mut self {
+            Self::Refused(Refusal { count, .. }) | Self::NetworkRefused { count, .. } => {
+                *count = times;
+            }
+            _ => {}
+        }
+        self
     }
 }
 

@@ -79,10 +79,12 @@ impl Kind {
                 address,
                 port,
                 reason,
+                count,
             } => format!(
-                "refused {}: {}",
+                "refused {}: {}{}",
                 destination(name.as_deref(), address.as_deref(), *port),
-                reason.text()
+                reason.text(),
+                times(*count)
             ),
             Self::NetworkAccepted {
                 connection,
@@ -164,18 +166,21 @@ fn refused(refusal: &Refusal) -> String {
         .iter()
         .map(|word| format!("{word:#x}"))
         .collect();
-    let times = if refusal.count > 1 {
-        format!(", {} times", refusal.count)
-    } else {
-        String::new()
-    };
     format!(
-        "refused {}({}) with errno {} [{}]{times}",
+        "refused {}({}) with errno {} [{}]{}",
         refusal.call,
         arguments.join(", "),
         refusal.errno,
-        one_line(&refusal.rule)
+        one_line(&refusal.rule),
+        times(refusal.count)
     )
+}
+
+fn times(count: u64) -> String {
+    match count {
+        0 | 1 => String::new(),
+        more => format!(", {more} times"),
+    }
 }
 
 #[cfg(test)]

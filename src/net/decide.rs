@@ -8,6 +8,7 @@
 //! compared with it (`hello`, `request`), and every address is (`dialled`) right before
 //! it is dialled. The caller resolves, asks the kernel for its route and dials.
 
+use super::budget::{Bucket, NAMES_AT_ONCE, NAMES_PER_SECOND, is_too_deep};
 use super::dns::{Kind, Query, Reply};
 use super::grant::{Grant, Name, Proto, Rules, Target, WithoutName};
 use super::pool::{NAMES, Pool};
@@ -28,6 +29,7 @@ pub struct Decider {
     open: u32,
     new: Bucket,
     dns: Bucket,
+    names: Bucket,
 }
 
 /// What is done about a query.
@@ -100,11 +102,15 @@ pub enum Reason {
     RequestHost,
     /// The address is special, and no grant has it.
     Special,
+    /// The name has too many labels below its wildcard.
+    Depth,
+    /// Too many names below wildcards are new.
+    Names,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NotGranted,
         Self::Port,
         Self::NoName,
@@ -118,6 +124,8 @@ impl Reason {
         Self::Request,
         Self::RequestHost,
         Self::Special,
+        Self::Depth,
+        Self::Names,
     ];
 
     /// What happened, for a person.
@@ -136,6 +144,8 @@ impl Reason {
             Self::Request => "the HTTP request cannot be read",
             Self::RequestHost => "the HTTP request is for another host",
             Self::Special => "the address is no public one",
+            Self::Depth => "the name has too many labels below the wildcard",
+            Self::Names => "there were too many new names below wildcards",
         }
     }
 }
@@ -146,8 +156,9 @@ impl Decider {
         Self {
             pool: Pool::new(NAMES),
             open: 0,
-            new: Bucket::full(rules.limits.new_per_second),
-            dns: Bucket::full(rules.limits.dns_per_second),
+            new: Bucket::per_second(rules.limits.new_per_second),
+            dns: Bucket::per_second(rules.limits.dns_per_second),
+            names: Bucket::holding(NAMES_AT_ONCE, NAMES_PER_SECOND),
             rules,
         }
     }
@@ -177,6 +188,11 @@ impl Decider {
         let Some(grant) = self.for_name(&query.name).next() else {
             return refuse(Reply::NameError, Reason::NotGranted);
         };
+        match self.new_name(&query.name, grant, now) {
+            Ok(()) => {}
+            Err(Reason::Depth) => return refuse(Reply::NameError, Reason::Depth),
+            Err(reason) => return refuse(Reply::Refused, reason),
+        }
         let reply = match query.kind {
             Kind::A => match self.pool.address(&query.name) {
                 Some(address) => Reply::Address(address, TTL),
@@ -187,6 +203,22 @@ impl Decider {
         Answer {
             reply,
             verdict: Ok(grant),
+        }
+    }
+
+    /// Names that the job invents below a wildcard have a budget; those it has already, and
+    /// those that the policy names, cost nothing.
+    fn new_name(&mut self, name: &Name, grant: usize, now: Duration) -> Result<(), Reason> {
+        let Some(Target::Below(zone)) = self.rules.grants.get(grant).map(|grant| &grant.to) else {
+            return Ok(());
+        };
+        if is_too_deep(name, zone) {
+            return Err(Reason::Depth);
+        }
+        if self.pool.has(name) || self.names.take(now) {
+            Ok(())
+        } else {
+            Err(Reason::Names)
         }
     }
 
@@ -350,38 +382,6 @@ pub fn default_proto(port: u16) -> Proto {
         443 => Proto::Tls,
         80 => Proto::Http,
         _ => Proto::Raw,
-    }
-}
-
-/// A token bucket: what one second allows may come at once, and refills evenly.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
-    per_second: u32,
-    /// In billionths of a token.
-    level: u128,
-    at: Duration,
-}
-
-const TOKEN: u128 = 1_000_000_000;
-
-impl Bucket {
-    pub(super) fn full(per_second: u32) -> Self {
-        Self {
-            per_second,
-            level: u128::from(per_second).saturating_mul(TOKEN),
-            at: Duration::ZERO,
-        }
-    }
-
-    pub(super) fn take(&mut self, now: Duration) -> bool {
-        let rate = u128::from(self.per_second);
-        let passed = now.saturating_sub(self.at).as_nanos();
-        self.at = self.at.max(now);
-        let refilled = self.level.saturating_add(passed.saturating_mul(rate));
-        let level = refilled.min(rate.saturating_mul(TOKEN));
-        let left = level.checked_sub(TOKEN);
-        self.level = left.unwrap_or(level);
-        left.is_some()
     }
 }
 
@@ -675,8 +675,28 @@ mod tests {
             (answer.reply, answer.verdict),
             (Reply::Refused, Err(Reason::Rate))
         );
-        let mut none = Bucket::full(0);
-        assert!(!none.take(START) && !none.take(Duration::MAX));
+    }
+
+    #[test]
+    fn names_below_a_wildcard_have_a_budget() {
+        let mut decider = decider(MANY);
+        let deep = ask(&mut decider, "a.b.c.d.e.f.cdn.example");
+        assert_eq!(
+            (deep.reply, deep.verdict),
+            (Reply::NameError, Err(Reason::Depth))
+        );
+        for number in 0..NAMES_AT_ONCE {
+            let answer = ask(&mut decider, &format!("x{number}.cdn.example"));
+            assert_eq!(answer.verdict, Ok(0), "{number}");
+        }
+        let spent = ask(&mut decider, "one-more.cdn.example");
+        assert_eq!(
+            (spent.reply, spent.verdict),
+            (Reply::Refused, Err(Reason::Names))
+        );
+        for known in ["x7.cdn.example", "raw.cdn.example", "git.example"] {
+            assert!(ask(&mut decider, known).verdict.is_ok(), "{known}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! [pure] Networking: what a job may reach, decided outside of everything it can touch.
 
+pub mod budget;
 pub mod decide;
 pub mod dns;
 pub mod edge;

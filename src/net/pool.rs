@@ -56,6 +56,11 @@ impl Pool {
         address_of(at)
     }
 
+    /// Whether the name has an address.
+    pub fn has(&self, name: &Name) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// The name that has this address.
     pub fn name(&self, address: Ipv4Addr) -> Option<&Name> {
         let place = self.places.get(place_of(address)?)?;

@@ -4,7 +4,8 @@
 //! It is asked with one [`Request`] for each connection and answers with the
 //! socket, connecting, or with an errno.
 
-use super::decide::{Bucket, Reason};
+use super::budget::Bucket;
+use super::decide::Reason;
 use super::grant::{Limits, Malformed};
 use super::pool::Pool;
 use super::{GATEWAY, JOB, PREFIX};
@@ -169,7 +170,7 @@ impl Admission {
         Self {
             most: limits.connections,
             open: 0,
-            new: Bucket::full(limits.new_per_second),
+            new: Bucket::per_second(limits.new_per_second),
         }
     }
 

@@ -314,7 +314,7 @@ mod tests {
             let reason = Reason::of_number(number);
             records.extend(reason.map(|reason| Record::Refused(asked("b.example"), reason)));
         }
-        assert_eq!(records.len(), 10 + 13 + 7);
+        assert_eq!(records.len(), 10 + 15 + 7);
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
@@ -327,7 +327,7 @@ mod tests {
             (0, 0),
             (0, 9),
             (1, 0),
-            (1, 14),
+            (1, 16),
             (1, 135),
             (31, 1),
             (30, 254),

@@ -108,6 +108,7 @@ pub fn event(rules: &Rules, published: &[Published], record: Record) -> Option<K
                 address,
                 port,
                 reason,
+                count: 1,
             }
         }
         Record::Accepted(connection, peer) => {

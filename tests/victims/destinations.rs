@@ -100,6 +100,7 @@ fn serve(running: Running) -> u8 {
         tcp,
         dns_udp,
         dns_tcp,
+        ..
     } = network.expect("no listeners");
     let (tcp, dns_tcp) = (TcpListener::from(tcp), TcpListener::from(dns_tcp));
     let code = loop {

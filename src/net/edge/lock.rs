@@ -9,8 +9,12 @@ use crate::net::grant::Rules;
 use crate::net::record::Record;
 use crate::sys::{caps, landlock, process, seccomp, signal, socket};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsmount, fsopen, move_mount, unmount,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 
@@ -23,10 +27,14 @@ pub(super) struct Confinement {
 }
 
 /// Steps in their order; a failure travels as an index.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 15] = [
     "prctl PR_SET_PDEATHSIG",
     "open /dev/null",
     "place descriptors",
+    "mount an empty tmpfs",
+    "move_mount",
+    "pivot_root",
+    "umount2",
     "prctl PR_SET_DUMPABLE",
     "block signals",
     "setrlimit RLIMIT_NOFILE",
@@ -181,6 +189,7 @@ fn confine(
     records: rustix::fd::BorrowedFd<'_>,
     confinement: &Confinement,
 ) -> Result<Server, Failed> {
+    enter_empty_root()?;
     process::set_undumpable().map_err(at("prctl PR_SET_DUMPABLE"))?;
     process::set_name(c"cofferdam-edge").map_err(at("prctl PR_SET_DUMPABLE"))?;
     signal::block_only(&BLOCKED).map_err(at("block signals"))?;
@@ -197,6 +206,31 @@ fn confine(
     }
     seccomp::load(&confinement.filter, None).map_err(at("seccomp"))?;
     Ok(server)
+}
+
+/// In a mount namespace of our own: its only mount is empty and read-only.
+///
+/// Mounted over the old root, which pivot_root(2) then swaps with it and umount2(2)
+/// takes away with everything below.
+fn enter_empty_root() -> Result<(), Failed> {
+    let root = empty_mount().map_err(at("mount an empty tmpfs"))?;
+    let from = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&root, "", CWD, "/", from).map_err(at("move_mount"))?;
+    rustix::process::fchdir(&root)
+        .and_then(|()| rustix::process::pivot_root(".", "."))
+        .map_err(at("pivot_root"))?;
+    unmount(".", UnmountFlags::DETACH).map_err(at("umount2"))?;
+    rustix::process::chdir("/").map_err(at("pivot_root"))
+}
+
+fn empty_mount() -> Result<OwnedFd, Errno> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// As many as we may have: a connection takes two, and four more while bytes move.

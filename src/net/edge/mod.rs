@@ -5,7 +5,8 @@
 //! ```
 //! It holds the listeners that were made in N0 and makes every other socket in
 //! the network namespace of its supervisor: what it dials is ordinary traffic
-//! of the caller, under the host's own rules.
+//! of the caller, under the host's own rules. It has a user and a mount namespace
+//! of its own, and its root is empty.
 
 mod connection;
 mod dial;
@@ -36,6 +37,10 @@ const READY: Timespec = Timespec {
     tv_sec: 10,
     tv_nsec: 0,
 };
+
+/// Namespaces of its own. The user namespace has no ids: its process keeps the
+/// caller's, as the host's rules about sockets see them, and has a right over nothing.
+const OWN: u32 = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u32;
 
 /// What the edge listens on, made in the sandbox's network namespace.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +135,7 @@ pub fn start(
     };
     let system = |call| move |errno| EdgeError::System(call, errno);
     let (records, theirs) = socket::pair().map_err(system("socketpair"))?;
-    let child = match clone_process(0, false).map_err(system("clone"))? {
+    let child = match clone_process(OWN, false).map_err(system("clone"))? {
         Cloned::Child => lock::run(rules, listening, resolvers, theirs, confinement),
         Cloned::Parent(child) => child,
     };

@@ -29,14 +29,16 @@ pub fn refused(events: &[Event]) -> Vec<Destination> {
             address,
             port,
             reason,
+            count,
         } = &event.kind
         else {
             continue;
         };
-        let one = destination(name.as_deref(), address.as_deref(), *port, *reason);
+        let mut one = destination(name.as_deref(), address.as_deref(), *port, *reason);
+        one.times = *count;
         let same = |have: &&mut Destination| (&have.to, &have.reason) == (&one.to, &one.reason);
         match list.iter_mut().find(same) {
-            Some(have) => have.times = have.times.saturating_add(1),
+            Some(have) => have.times = have.times.saturating_add(one.times),
             None => list.push(one),
         }
     }
@@ -86,6 +88,9 @@ fn remedy(to: &str, address: Option<&str>, port: u16, reason: Reason) -> Remedy 
         Reason::Decided(Decided::Connections | Decided::Rate | Decided::PoolFull) => {
             advice("raise the limits of [network], or ask less often")
         }
+        Reason::Decided(Decided::Depth | Decided::Names) => {
+            advice("name the hosts in the policy: only names below a wildcard have this limit")
+        }
         Reason::Decided(Decided::NoName) => advice("resolve the name again"),
         Reason::Met(Obstacle::ThisHost) => Remedy::None,
         Reason::Met(Obstacle::NoRoute | Obstacle::NoAddress | Obstacle::Unreachable) => {
@@ -114,6 +119,7 @@ mod tests {
                 address: address.map(str::to_owned),
                 port,
                 reason,
+                count: 1,
             },
         }
     }
