@@ -170,9 +170,13 @@ fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
         tcp: tcp.as_fd(),
         dns_udp: udp.as_fd(),
         dns_tcp: dns.as_fd(),
+        gateway: None,
     };
     let resolver = SocketAddrV4::new(ROUTER, 53).into();
-    let edge = start(&rules, listening, &[resolver]).unwrap();
+    let edge = start(&rules, &[], &[resolver])
+        .unwrap()
+        .listen(listening)
+        .unwrap();
     World {
         host,
         job,
