@@ -21,12 +21,14 @@ mod idle;
 mod network;
 mod start;
 mod table;
+mod throughput;
+mod world;
 
 use host::{Cgroups, Host};
 use std::path::PathBuf;
 use table::Row;
 
-const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|systemd|DIR] [--rounds N] [--cycles N] [--idle N] [--files N] [--only start|network|build|calls|idle|cycles]
+const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|systemd|DIR] [--rounds N] [--cycles N] [--idle N] [--transfers N] [--files N] [--only start|network|build|calls|idle|cycles|throughput]
   --programs  directory of the optimised cofferdam and cofferdam-init
   --as        by root only: measure as this ordinary user, and read what only root can
   --cgroup    limits by scopes of the user manager, or below a delegated directory (none)
@@ -34,6 +36,7 @@ const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|syste
   --files     C files of the real build (200)
   --idle      idle sandboxes at once (200)
   --cycles    starts and stops, 8 at a time (1000)
+  --transfers of each kind by each contestant, 2 s each (5)
   --only      one part";
 
 /// As typed.
@@ -45,6 +48,7 @@ struct Options {
     files: usize,
     idle: usize,
     cycles: usize,
+    transfers: usize,
     only: Option<String>,
 }
 
@@ -61,7 +65,7 @@ fn main() {
     );
     println!("{}\n", host.describe());
     type Part = (&'static str, fn(&Host, &Options) -> Vec<Row>);
-    let parts: [Part; 6] = [
+    let parts: [Part; 7] = [
         ("start", |host, options| {
             start::measure(host, options.rounds)
         }),
@@ -73,6 +77,9 @@ fn main() {
         ("idle", |host, options| idle::measure(host, options.idle)),
         ("cycles", |host, options| {
             cycles::measure(host, options.cycles)
+        }),
+        ("throughput", |host, options| {
+            throughput::measure(host, options.transfers)
         }),
     ];
     println!("{}", table::HEAD);
@@ -94,6 +101,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Options {
         files: 200,
         idle: 200,
         cycles: 1000,
+        transfers: 5,
         only: None,
     };
     while let Some(flag) = arguments.next() {
@@ -115,6 +123,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Options {
             "--files" => options.files = number(),
             "--idle" => options.idle = number(),
             "--cycles" => options.cycles = number(),
+            "--transfers" => options.transfers = number(),
             "--only" => options.only = Some(value),
             _ => panic!("{flag}\n{USAGE}"),
         }

@@ -3,6 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::output::print;
 use crate::cli::problem::Problem;
+use crate::net::publish::Publish;
 use crate::sandbox::message::Status;
 use crate::source::diagnostic::Diagnostic;
 use crate::source::render::one_line;
@@ -101,7 +102,7 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
             .map(|(name, state)| match state {
                 Some((status, state)) => json!({
                     "name": name, "status": status, "policy": state.policy,
-                    "created": state.created, "detached": state.detached, "command": state.command,
+                    "published": state.published, "created": state.created, "detached": state.detached, "command": state.command,
                 }),
                 None => json!({ "name": name, "status": "unreadable" }),
             })
@@ -110,8 +111,8 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
         return Ok(());
     }
     let mut text = format!(
-        "{:<24} {:<22} {:<12} {:>8}  COMMAND\n",
-        "NAME", "STATUS", "POLICY", "AGE"
+        "{:<24} {:<22} {:<12} {:>8}  {:<24} COMMAND\n",
+        "NAME", "STATUS", "POLICY", "AGE", "PORTS"
     );
     let now = state::now();
     for (name, state) in &states {
@@ -119,8 +120,9 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
             Some((status, state)) => {
                 let age = age(now.saturating_sub(state.created));
                 let command = one_line(&state.command.join(" "));
+                let ports = ports(&state.published);
                 text.push_str(&format!(
-                    "{name:<24} {:<22} {:<12} {age:>8}  {command}\n",
+                    "{name:<24} {:<22} {:<12} {age:>8}  {ports:<24} {command}\n",
                     status,
                     one_line(&state.policy)
                 ));
@@ -130,6 +132,13 @@ fn list(args: &PsArgs) -> Result<(), Problem> {
     }
     print(&text)?;
     Ok(())
+}
+
+/// `ADDRESS:HOSTPORT->PORT`, separated by commas.
+fn ports(published: &[Publish]) -> String {
+    let text = |publish: &Publish| format!("{}->{}", publish.listens(), publish.port);
+    let all: Vec<String> = published.iter().map(text).collect();
+    all.join(",")
 }
 
 fn age(seconds: u64) -> String {
@@ -165,6 +174,7 @@ fn show(args: &InspectArgs) -> Result<(), Problem> {
         "command": plan.as_ref().map(|plan| &plan.exec.argv),
         "processes": state.as_ref().and_then(|(_, home)| home.processes()),
         "cgroup": state.as_ref().and_then(|(state, _)| state.cgroup.as_ref()),
+        "published": plan.as_ref().map(|plan| &plan.published),
         "controls": plan.as_ref().map(|plan| &plan.controls),
         "warnings": plan.as_ref().map(|plan| &plan.warnings),
         "live": live,

@@ -20,6 +20,8 @@ pub const S_IFCHR: u64 = 0o020_000;
 pub const S_IFBLK: u64 = 0o060_000;
 /// O_CREAT and __O_TMPFILE: open(2) reads a mode only with one of them.
 pub const O_CREAT_TMPFILE: u64 = 0o100 | 0o20_000_000;
+/// A command of fcntl(2).
+pub const F_SETPIPE_SZ: u64 = 1031;
 
 /// RLIMIT_CORE.
 pub const RLIMIT_CORE: u64 = 4;
@@ -101,6 +103,7 @@ mod tests {
         assert_eq!(u64::from(libc::S_IFMT), S_IFMT);
         let creating = libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY);
         assert_eq!(creating as u64, O_CREAT_TMPFILE);
+        assert_eq!(libc::F_SETPIPE_SZ as u64, F_SETPIPE_SZ);
         let futex = !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
         assert_eq!(u64::from(futex), FUTEX_CMD_MASK);
         for option in [

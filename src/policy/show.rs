@@ -223,7 +223,7 @@ mod tests {
             "\n    \"CI_*\", # p.toml:8\n",
             "\nset.B = '\"' # p.toml:7\n",
             "\n    { ports = [\"1-9\", 443], proto = \"raw\", to = \"a.b\" }, # p.toml:19\n",
-            "\n[network.limits]\n# Open connections.",
+            "\n[network.limits]\n# Open connections, those",
         ] {
             assert!(shown.contains(part), "{part}\n{shown}");
         }

@@ -5,6 +5,7 @@
 //! only when its lock is already held.
 
 use crate::cgroup::Group;
+use crate::net::publish::Publish;
 use crate::sandbox::message::Status;
 use crate::sandbox::plan::Placeholder;
 use crate::supervise::places::{self, Places};
@@ -54,6 +55,9 @@ pub struct State {
     pub cgroup: Option<Group>,
     /// Files of ours in the workspace, to remove if nobody has used them.
     pub placeholders: Option<Placeholders>,
+    /// Ports of the host that lead to the job.
+    #[serde(default)]
+    pub published: Vec<Publish>,
     /// There is a directory of this name among the layers.
     pub layers: bool,
 }

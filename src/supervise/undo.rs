@@ -25,6 +25,7 @@ pub fn planned(plan: &Plan, cgroup: &Cgroup, detached: bool) -> State {
         ended: None,
         cgroup: limits(plan).and_then(|_| crate::cgroup::of(cgroup, &plan.name)),
         placeholders: placeholders(plan),
+        published: plan.published.iter().map(|one| one.publish).collect(),
         layers: plan.layer_names().next().is_some(),
     }
 }

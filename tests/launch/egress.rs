@@ -34,7 +34,7 @@ impl Drop for World {
 }
 
 /// A process that keeps a network namespace.
-fn keeper() -> Child {
+pub fn keeper() -> Child {
     let child = Command::new("unshare")
         .args(["--net", "--", "cat"])
         .stdin(Stdio::piped())
@@ -49,11 +49,11 @@ fn keeper() -> Child {
     child
 }
 
-fn namespace(keeper: &Child) -> String {
+pub fn namespace(keeper: &Child) -> String {
     format!("/proc/{}/ns/net", keeper.id())
 }
 
-fn ip(within: &Child, arguments: &str) {
+pub fn ip(within: &Child, arguments: &str) {
     let mut command = Command::new("nsenter");
     command
         .arg(format!("--net={}", namespace(within)))
@@ -68,7 +68,7 @@ fn ip(within: &Child, arguments: &str) {
 }
 
 /// Runs `work` in a thread of its own within the namespace.
-fn within<T: Send + 'static>(keeper: &Child, work: fn() -> T) -> T {
+pub fn within<T: Send + 'static>(keeper: &Child, work: impl FnOnce() -> T + Send + 'static) -> T {
     let file = File::open(namespace(keeper)).unwrap();
     let thread = std::thread::spawn(move || {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();

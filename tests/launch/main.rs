@@ -24,6 +24,7 @@ mod limits;
 mod mounts;
 mod network;
 mod protected;
+mod publish;
 mod refusals;
 mod root;
 mod rootfs;

@@ -214,7 +214,8 @@ pub fn program() -> String {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     let directory = INSTALLED.get_or_init(|| {
         let build = |name| fs::metadata(built(name)).unwrap().ino();
-        let build = format!("{}-{}", build("cofferdam"), build("examples/destinations"));
+        let builds = ["cofferdam", "examples/destinations", "examples/listener"];
+        let build = builds.map(|name| build(name).to_string()).join("-");
         let user = rustix::process::getuid().as_raw();
         let directory = PathBuf::from(format!("/var/tmp/cofferdam-launch-programs-{user}-{build}"));
         // Whole or not at all: another run of the same build may be doing the same.
@@ -222,7 +223,7 @@ pub fn program() -> String {
         let mut install = Command::new("install");
         install.args(["-D", "--mode", "755", "-t"]).arg(&fresh);
         install.args([built("cofferdam"), built("cofferdam-init")]);
-        install.arg(built("examples/destinations"));
+        install.args([built("examples/destinations"), built("examples/listener")]);
         assert!(install.status().unwrap().success(), "{install:?}");
         if fs::rename(&fresh, &directory).is_err() {
             // There already, and of the same build.

@@ -100,7 +100,7 @@ fn serve(running: Running, network: Listeners) -> u8 {
         tcp,
         dns_udp,
         dns_tcp,
-        ..
+        dialler: _,
     } = network;
     let (tcp, dns_tcp) = (TcpListener::from(tcp), TcpListener::from(dns_tcp));
     let code = loop {

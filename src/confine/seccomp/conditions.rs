@@ -288,7 +288,7 @@ pub fn gateway() -> Vec<Conditional> {
 }
 
 /// What our network edge makes and sets: TCP and UDP sockets, their end without a
-/// reset's delay, and no delay of small writes.
+/// reset's delay, no delay of small writes, and the size of a pipe.
 pub fn edge() -> Vec<Conditional> {
     const OTHER: &str = "not needed by the network edge";
     let kinds = [net::SOCK_STREAM, net::SOCK_DGRAM];
@@ -305,6 +305,7 @@ pub fn edge() -> Vec<Conditional> {
             .allow("resets", option(net::SOL_SOCKET, net::SO_LINGER))
             .allow("small writes at once", option(net::IPPROTO_TCP, net::TCP_NODELAY))
             .otherwise(EPERM, OTHER),
+        on(fcntl).allow("large pipes", [is(1, INT, &[process::F_SETPIPE_SZ])]).otherwise(EPERM, OTHER),
         on(getsockopt)
             .allow("errors of connect", option(net::SOL_SOCKET, net::SO_ERROR))
             .otherwise(EPERM, OTHER),

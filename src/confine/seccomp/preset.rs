@@ -144,6 +144,7 @@ pub fn edge_filter(arch: Arch) -> Filter {
         sendmsg,
         splice,
         pipe2,
+        fcntl,
         accept4,
         socket,
         connect,

@@ -499,6 +499,33 @@ fn the_gateway_makes_nothing() {
 }
 
 #[test]
+fn with_published_ports_the_gateway_connects_and_never_listens() {
+    let gateway = gateway_filter(Arch::X86_64, true);
+    for call in [
+        openat, open, execve, clone, fork, vfork, clone3, mount, setns, unshare, ptrace, kill,
+        ioctl, listen, accept, accept4, socketpair, splice, getsockopt,
+    ] {
+        assert!(!gateway.verdict(call, &[0; 6]).allows(), "{call}");
+    }
+    let allowed =
+        |family, kind, protocol| gateway.verdict(socket, &args(&[family, kind, protocol])) == ALLOW;
+    let made: Vec<(u64, u64)> = (0..64)
+        .flat_map(|family| (0..16).map(move |kind| (family, kind)))
+        .filter(|(family, kind)| allowed(*family, *kind | 0o2_004_000, 0))
+        .collect();
+    assert_eq!(made, [(2, 1), (10, 1)]);
+    assert!(!allowed(2, 1, 132));
+    let set = |level, name| {
+        gateway
+            .verdict(setsockopt, &args(&[3, level, name]))
+            .allows()
+    };
+    assert!(set(1, 2) && set(0, 19) && set(41, 75));
+    assert!(!set(1, 15) && !set(1, 36) && !set(1, 26) && !set(0, 64) && !set(6, 31));
+    assert!(gateway.verdict(bind, &[0; 6]).allows() && gateway.verdict(connect, &[0; 6]).allows());
+}
+
+#[test]
 fn the_edge_makes_tcp_and_udp_sockets_and_nothing_else() {
     let edge = edge_filter(Arch::X86_64);
     for call in [
@@ -533,6 +560,13 @@ fn the_edge_makes_tcp_and_udp_sockets_and_nothing_else() {
         .collect();
     assert_eq!(made, [(2, 1), (2, 2), (10, 1), (10, 2)]);
     assert!(!allowed(2, 1, 132));
+    let control = |command| edge.verdict(fcntl, &args(&[3, command])).allows();
+    assert_eq!(
+        (0..2048)
+            .filter(|command| control(*command))
+            .collect::<Vec<_>>(),
+        [1031]
+    );
     let set = |level, name| edge.verdict(setsockopt, &args(&[3, level, name])).allows();
     assert!(set(1, 13) && set(6, 1));
     assert!(!set(0, 19) && !set(1, 36) && !set(6, 31));

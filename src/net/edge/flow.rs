@@ -6,14 +6,20 @@ use crate::net::record::Reason;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use std::rc::Rc;
 
 /// Asked for at once; a pipe holds less.
 const MOST: usize = 1 << 20;
+/// Size of a large pipe in bytes: each call moves as much, and wakes both sides once.
+const LARGE: usize = 1 << 19;
+/// Large pipes at once. They count against a limit of the user (pipe(7),
+/// pipe-user-pages-soft), beyond which pipes of all its programs are small.
+const LARGE_MOST: usize = 8;
 /// Moved for one connection before others get their turn.
 const TURN: usize = 1 << 20;
 /// Empty pipes that are kept.
-const KEPT: usize = 16;
+const KEPT: usize = 2;
 
 /// A socket of a connection, and what epoll said of it last.
 pub(super) struct End {
@@ -38,12 +44,16 @@ impl End {
 struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
+    /// What a large one counts as, for as long as it is open.
+    _large: Option<Rc<()>>,
 }
 
 /// Pipes that nobody uses now, all of them empty.
 #[derive(Default)]
 pub(super) struct Pipes {
     free: Vec<Pipe>,
+    /// Held by each large pipe, wherever it is.
+    large: Rc<()>,
 }
 
 impl Pipes {
@@ -52,7 +62,14 @@ impl Pipes {
             return Ok(pipe);
         }
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        Ok(Pipe { read, write })
+        // Beyond the user's limit it stays as it is, and works.
+        let large = Rc::strong_count(&self.large) <= LARGE_MOST
+            && fcntl_setpipe_size(&write, LARGE).is_ok();
+        Ok(Pipe {
+            read,
+            write,
+            _large: large.then(|| Rc::clone(&self.large)),
+        })
     }
 
     fn give_back(&mut self, pipe: Pipe) {
@@ -316,5 +333,17 @@ mod tests {
             );
         }
         assert_eq!((flow.moved, pipes.free.len()), (0, 0));
+    }
+
+    #[test]
+    fn few_pipes_are_large_and_the_end_of_one_makes_room() {
+        let mut pipes = Pipes::default();
+        let mut held: Vec<Pipe> = (0..=LARGE_MOST).map(|_| pipes.borrow().unwrap()).collect();
+        let large = |held: &[Pipe]| held.iter().filter(|pipe| pipe._large.is_some()).count();
+        assert!(large(&held) <= LARGE_MOST);
+        let before = Rc::strong_count(&pipes.large);
+        assert_eq!(before, large(&held) + 1);
+        held.clear();
+        assert_eq!(Rc::strong_count(&pipes.large), 1);
     }
 }

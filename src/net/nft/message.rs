@@ -83,7 +83,7 @@ const NFTA_RULE_PAD: u16 = 8;
 
 impl Kind {
     /// NFT_MSG_NEW*; NFT_MSG_GET* is the next number.
-    fn new(self) -> u16 {
+    fn made(self) -> u16 {
         match self {
             Self::Table => 0,
             Self::Chain => 3,
@@ -133,7 +133,7 @@ pub fn batch(table: &Table) -> Vec<u8> {
     let mut bytes = message(NFNL_MSG_BATCH_BEGIN, 0, NFPROTO_UNSPEC, &[]);
     for (index, entry) in entries.iter().enumerate() {
         let ack = if index == last { NLM_F_ACK } else { 0 };
-        let (kind, flags) = (subsystem(entry.kind.new()), entry.kind.flags() | ack);
+        let (kind, flags) = (subsystem(entry.kind.made()), entry.kind.flags() | ack);
         bytes.extend(message(kind, flags, NFPROTO_INET, &entry.attributes));
     }
     bytes.extend(message(NFNL_MSG_BATCH_END, 0, NFPROTO_UNSPEC, &[]));
@@ -142,7 +142,7 @@ pub fn batch(table: &Table) -> Vec<u8> {
 
 /// Asks for all there is of one kind, in every table of every family.
 pub fn dump(kind: Kind) -> Vec<u8> {
-    message(subsystem(kind.new() + 1), NLM_F_DUMP, NFPROTO_UNSPEC, &[])
+    message(subsystem(kind.made() + 1), NLM_F_DUMP, NFPROTO_UNSPEC, &[])
 }
 
 /// Asks for the number of the generation, which every transaction changes.
@@ -194,7 +194,7 @@ impl Received {
         let mut expected: Vec<&Attribute> = sent.attributes.iter().collect();
         found.sort_by_key(|(kind, _)| *kind);
         expected.sort_by_key(|(kind, _)| *kind);
-        self.kind == subsystem(sent.kind.new()) && self.family == NFPROTO_INET && found == expected
+        self.kind == subsystem(sent.kind.made()) && self.family == NFPROTO_INET && found == expected
     }
 }
 
@@ -477,7 +477,7 @@ mod tests {
             let sent = entries(&table);
             let sent = sent.iter().filter(|entry| entry.kind == wanted);
             sent.flat_map(|entry| {
-                let kind = subsystem(wanted.new());
+                let kind = subsystem(wanted.made());
                 message(kind, 0, NFPROTO_INET, &entry.attributes)
             })
             .collect()
