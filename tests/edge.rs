@@ -167,7 +167,6 @@ fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
         limits,
     };
     let listening = Listening {
-        published: None,
         tcp: tcp.as_fd(),
         dns_udp: udp.as_fd(),
         dns_tcp: dns.as_fd(),
