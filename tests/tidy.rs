@@ -28,6 +28,7 @@ const KNOWN_INSIDE: [&str; 10] = [
     "sandbox::filters",
     "confine",
     "linux",
+    "net::nft",
     "net::rules",
     "policy",
     "source::origin",

@@ -300,12 +300,9 @@ fn rule_entry(table: &Table, chain: &Chain, rule: &Rule) -> Entry {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "tests; a skip is counted by its line"
-)]
 mod tests {
+    #![allow(clippy::print_stderr, reason = "a skip is counted by its line")]
+
     use super::super::Statement::{Accept, Link, Mark, Port, Reject, Source, Tproxy};
     use super::super::{Family, Op, Protocol, Statement};
     use super::*;
