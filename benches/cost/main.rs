@@ -19,6 +19,7 @@ mod connections;
 mod cycles;
 mod host;
 mod idle;
+mod network;
 mod published;
 mod start;
 mod table;
@@ -29,7 +30,7 @@ use host::{Cgroups, Host};
 use std::path::PathBuf;
 use table::Row;
 
-const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|systemd|DIR] [--rounds N] [--cycles N] [--idle N] [--transfers N] [--files N] [--only start|build|calls|idle|cycles|throughput|connect|published|open]
+const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|systemd|DIR] [--rounds N] [--cycles N] [--idle N] [--transfers N] [--files N] [--only start|network|build|calls|idle|cycles|throughput|connect|published|open]
   --programs  directory of the optimised cofferdam and cofferdam-init
   --as        by root only: measure as this ordinary user, and read what only root can
   --cgroup    limits by scopes of the user manager, or below a delegated directory (none)
@@ -65,9 +66,12 @@ fn main() {
     );
     println!("{}\n", host.describe());
     type Part = (&'static str, fn(&Host, &Options) -> Vec<Row>);
-    let parts: [Part; 9] = [
+    let parts: [Part; 10] = [
         ("start", |host, options| {
             start::measure(host, options.rounds)
+        }),
+        ("network", |host, options| {
+            network::measure(host, options.rounds)
         }),
         ("build", |host, options| build::measure(host, options.files)),
         ("calls", |host, _| calls::measure(host)),

@@ -119,9 +119,7 @@ pub struct Subordinate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// Absolute path of nft, if it is installed.
-    pub nft: Option<String>,
-    /// Whether its `tproxy` statement can work.
+    /// Whether rules can hand packets to listeners.
     pub tproxy: Tproxy,
     /// Whether the kernel has IPv6, and was not started with `ipv6.disable=1`.
     pub ipv6: bool,

@@ -1,39 +1,16 @@
-//! [host] What a sandbox with a network needs: nft, TPROXY in the kernel, and whether there is IPv6.
+//! [host] What a sandbox with a network needs: TPROXY in the kernel, and whether there is IPv6.
 
 use super::facts::{Network, Tproxy};
 use super::probe::ProbeError;
 use super::{read, visible};
-use rustix::fs::{CWD, FileType, Mode, statat};
-
-/// Where nft is looked for: never along PATH, which the caller's environment sets.
-const DIRECTORIES: [&str; 5] = [
-    "/usr/sbin",
-    "/sbin",
-    "/usr/local/sbin",
-    "/usr/bin",
-    "/run/current-system/sw/bin",
-];
 
 /// What is there; nothing is started and no module is loaded.
 pub fn network(release: &str) -> Result<Network, ProbeError> {
     Ok(Network {
-        nft: nft(),
         tproxy: tproxy(&format!("/lib/modules/{release}"))?,
         // Without the module, or with ipv6.disable=1, there is no such table.
         ipv6: visible::exists("/proc/net/if_inet6")?,
     })
-}
-
-fn nft() -> Option<String> {
-    let paths = DIRECTORIES.iter().map(|at| format!("{at}/nft"));
-    let executable = |path: &String| {
-        statat(CWD, path, rustix::fs::AtFlags::empty()).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && Mode::from_raw_mode(stat.st_mode).contains(Mode::XOTH)
-        })
-    };
-    let mut found = paths.filter(executable);
-    found.next()
 }
 
 /// Modules that are built in have a line in modules.builtin, kbuild.rst; a kernel

@@ -6,6 +6,7 @@ pub mod dns;
 pub mod edge;
 pub mod grant;
 pub mod http;
+pub mod nft;
 mod octets;
 pub mod pool;
 pub mod publish;

@@ -5,13 +5,7 @@ use crate::host::mounts::Mount;
 
 /// Memory of ours that only stage and gateway ever see. A job may give memory of
 /// its own such a name, and is reported for it.
-const OUR_MEMORY: [&str; 5] = [
-    "plan",
-    "filters",
-    "cofferdam-init",
-    "cofferdam-rules",
-    "cofferdam-nft",
-];
+const OUR_MEMORY: [&str; 3] = ["plan", "filters", "cofferdam-init"];
 
 /// What no job can have opened itself, so that it must have been handed in.
 pub(super) fn problem(

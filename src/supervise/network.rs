@@ -1,7 +1,7 @@
 //! [host] The network edge of one sandbox: started with the host's resolvers, its records as events.
 
 use crate::event::Kind;
-use crate::net::edge::{self, Edge, Listening, Port, Publishing};
+use crate::net::edge::{self, Edge, Listening, Port, Starting};
 use crate::net::grant::Rules;
 use crate::net::record::{Asked, Peer, Record};
 use crate::sandbox::launch::Listeners;
@@ -21,12 +21,7 @@ const RESOLVERS: usize = 3;
 ///
 /// # Errors
 /// The host's resolvers cannot be read, or the edge did not start.
-pub fn start(
-    plan: &Plan,
-    rules: &Rules,
-    listeners: &Listeners,
-    ports: &[OwnedFd],
-) -> Result<Edge, SessionError> {
+pub fn start(plan: &Plan, rules: &Rules, ports: &[OwnedFd]) -> Result<Starting, SessionError> {
     let mut text = Vec::new();
     let file = std::fs::File::open("/etc/resolv.conf");
     match file.and_then(|file| file.take(LONGEST).read_to_end(&mut text)) {
@@ -48,18 +43,22 @@ pub fn start(
             port,
         })
         .collect();
-    let publishing = listeners.dialler.as_ref().map(|gateway| Publishing {
-        gateway: gateway.as_fd(),
-        ports: &ports,
-    });
+    let resolvers = resolvers(&String::from_utf8_lossy(&text));
+    edge::start(rules, &ports, &resolvers).map_err(SessionError::Edge)
+}
+
+/// The edge serves what arrives at the sandbox's listeners.
+///
+/// # Errors
+/// It did not start.
+pub fn listen(starting: Starting, listeners: &Listeners) -> Result<Edge, SessionError> {
     let listening = Listening {
         tcp: listeners.tcp.as_fd(),
         dns_udp: listeners.dns_udp.as_fd(),
         dns_tcp: listeners.dns_tcp.as_fd(),
-        published: publishing,
+        gateway: listeners.dialler.as_ref().map(AsFd::as_fd),
     };
-    let resolvers = resolvers(&String::from_utf8_lossy(&text));
-    edge::start(rules, listening, &resolvers).map_err(SessionError::Edge)
+    starting.listen(listening).map_err(SessionError::Edge)
 }
 
 /// The name servers of a resolv.conf(5); this host where it names none.

@@ -4,10 +4,8 @@ use crate::cgroup::Group;
 use crate::event::sink::Sink;
 use crate::event::{self, Kind};
 use crate::host::facts::Cgroup;
-use crate::net::edge::Edge;
-use crate::sandbox::launch::{
-    self, Keeper, Launch, LaunchError, Listeners, Program, Running, privileged,
-};
+use crate::net::edge::Starting;
+use crate::sandbox::launch::{self, Keeper, Launch, LaunchError, Program, Running, privileged};
 use crate::sandbox::plan::Plan;
 use crate::supervise::disk::Meter;
 use crate::supervise::failure::{SessionError, system};
@@ -273,12 +271,16 @@ impl Session<'_> {
         let mut edge = None;
         // Only the edge keeps them.
         let ports = std::mem::take(&mut opened.ports);
-        let running = launch::launch(launch, |listeners| {
+        let running = launch::launch(launch, |arriving| {
+            let starting = self.edge(ports)?;
             self.recorded(record)?;
-            edge = self.edge(listeners, ports)?;
+            let listening = starting.zip(arriving.listeners()?);
+            edge = listening
+                .map(|(starting, listeners)| network::listen(starting, &listeners))
+                .transpose()?;
             Ok(())
         });
-        let mut running = match running {
+        let running = match running {
             Ok(running) => running,
             Err(error) => {
                 if let Some(edge) = edge {
@@ -287,8 +289,6 @@ impl Session<'_> {
                 return Err(error);
             }
         };
-        // The edge's own are enough.
-        running.network = None;
         opened.handed.clear();
         if let Some(processes) = processes(&running) {
             held.home.write_processes(&processes)?;
@@ -330,14 +330,10 @@ impl Session<'_> {
     }
 
     /// The process that relays the job's connections, where it has a network.
-    fn edge(
-        &self,
-        listeners: Option<&Listeners>,
-        ports: Vec<OwnedFd>,
-    ) -> Result<Option<Edge>, SessionError> {
-        let network = self.plan.network.as_ref().zip(listeners);
-        network
-            .map(|(rules, listeners)| network::start(self.plan, rules, listeners, &ports))
+    fn edge(&self, ports: Vec<OwnedFd>) -> Result<Option<Starting>, SessionError> {
+        let rules = self.plan.network.as_ref();
+        rules
+            .map(|rules| network::start(self.plan, rules, &ports))
             .transpose()
     }
 

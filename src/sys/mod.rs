@@ -11,6 +11,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod network;
+pub mod nfnetlink;
 pub mod process;
 pub mod seccomp;
 pub mod signal;

@@ -4,7 +4,7 @@ use super::network::set_option;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -70,8 +70,12 @@ pub enum Family {
     Ipv6,
 }
 
+/// struct nlmsghdr.
 const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// Something has changed while the kernel wrote the dump.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
@@ -125,17 +129,8 @@ impl Netlink {
     /// # Errors
     /// The errno of socket(2), setsockopt(2) or connect(2).
     pub fn open() -> Result<Self, Errno> {
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            // NETLINK_ROUTE is 0.
-            None,
-        )?;
-        set_option(&socket, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
-        set_option(&socket, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
-        rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
-        Ok(Self(socket))
+        // NETLINK_ROUTE is 0.
+        open(None).map(Self)
     }
 
     /// A socket that [`Netlink::open`] made elsewhere; it acts in its own namespace.
@@ -304,6 +299,17 @@ impl Family {
     }
 }
 
+/// A socket of a netlink protocol, which hears nobody but the kernel.
+pub(super) fn open(protocol: Option<Protocol>) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket =
+        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+    set_option(&socket, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
+    set_option(&socket, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
+    rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
+}
+
 impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -415,19 +421,26 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// One datagram of the kernel, which holds one message where no dump was asked for.
-enum Answer<'a> {
+/// One message of the kernel.
+pub(super) enum Answer<'a> {
+    /// The request is done, or the dump at its end.
     Done,
+    /// It is not.
     Refused(Refused),
+    /// What was asked for, or a part of it.
     Body(&'a [u8]),
 }
 
-fn read(datagram: &[u8]) -> Option<Answer<'_>> {
-    let length = number(datagram, 0)? as usize;
+/// The first message of a datagram, which holds no other where no dump was asked for.
+pub(super) fn read(datagram: &[u8]) -> Option<Answer<'_>> {
     let kind = short(datagram, 4)?;
     let flags = short(datagram, 6)?;
-    let body = datagram.get(HEADER..length)?;
-    if kind != NLMSG_ERROR {
+    let body = datagram.get(HEADER..length(datagram)?)?;
+    // Of a dump the flag means what it says; an acknowledgement has none of these bits.
+    if flags & NLM_F_DUMP_INTR != 0 {
+        return Some(Answer::Refused(Refused::from(Errno::AGAIN)));
+    }
+    if kind != NLMSG_ERROR && kind != NLMSG_DONE {
         return Some(Answer::Body(body));
     }
     let error = number(body, 0)? as i32;
@@ -447,6 +460,11 @@ fn read(datagram: &[u8]) -> Option<Answer<'_>> {
         errno: Errno::from_raw_os_error(error.checked_neg()?),
         said: said.map(text),
     }))
+}
+
+/// Bytes of the first message.
+pub(super) fn length(datagram: &[u8]) -> Option<usize> {
+    number(datagram, 0).map(|length| length as usize)
 }
 
 /// struct rtmsg and its attributes.

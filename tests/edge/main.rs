@@ -181,13 +181,16 @@ fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits
         tcp: tcp.as_fd(),
         dns_udp: udp.as_fd(),
         dns_tcp: dns.as_fd(),
-        published: None,
+        gateway: None,
     };
     let resolvers: Vec<SocketAddr> = resolvers
         .iter()
         .map(|port| SocketAddrV4::new(ROUTER, *port).into())
         .collect();
-    let edge = start(&rules, listening, &resolvers).unwrap();
+    let edge = start(&rules, &[], &resolvers)
+        .unwrap()
+        .listen(listening)
+        .unwrap();
     World {
         host,
         job,

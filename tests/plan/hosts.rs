@@ -68,7 +68,6 @@ pub fn debian_6_1() -> Facts {
             controllers: controllers(&ALL),
         },
         network: Network {
-            nft: Some("/usr/sbin/nft".into()),
             tproxy: Tproxy::Loadable,
             ipv6: true,
         },

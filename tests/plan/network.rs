@@ -103,13 +103,8 @@ fn a_host_that_lacks_something_is_refused_and_only_with_a_network() {
             Err(found) => found.into_iter().map(|found| found.message).collect(),
         }
     };
-    let nft: fn(&mut Facts) = |facts| facts.network.nft = None;
     let tproxy: fn(&mut Facts) = |facts| facts.network.tproxy = Tproxy::Missing;
     let unknown: fn(&mut Facts) = |facts| facts.network.tproxy = Tproxy::Unknown;
-    assert_eq!(
-        causes(POLICY, nft),
-        ["network allowlist (net.toml:4) needs nft, which is not installed"]
-    );
     assert_eq!(
         causes(POLICY, tproxy),
         ["network allowlist (net.toml:4) needs TPROXY, which kernel 6.1.0-38-amd64 lacks"]
@@ -117,7 +112,6 @@ fn a_host_that_lacks_something_is_refused_and_only_with_a_network() {
     assert!(causes(POLICY, unknown).is_empty());
     assert!(
         causes("schema = 1\n", |facts| {
-            facts.network.nft = None;
             facts.network.tproxy = Tproxy::Missing;
         })
         .is_empty()

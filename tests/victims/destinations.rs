@@ -54,6 +54,7 @@ fn run(plan: &Plan, keeper: Keeper<'_>, handed: &[OwnedFd]) -> u8 {
     let own = std::env::current_exe().unwrap();
     let program = Program::open(&own.with_file_name("cofferdam-init")).unwrap();
     let copy = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().unwrap();
+    let mut network = None;
     let launched: Result<Running, LaunchError> = launch(
         Launch {
             plan,
@@ -68,13 +69,13 @@ fn run(plan: &Plan, keeper: Keeper<'_>, handed: &[OwnedFd]) -> u8 {
             size: None,
             handed,
         },
-        |network| {
-            assert!(network.is_some());
+        |arriving| {
+            network = arriving.listeners()?;
             Ok(())
         },
     );
     match launched {
-        Ok(running) => serve(running),
+        Ok(running) => serve(running, network.expect("no listeners")),
         Err(error) => {
             eprintln!("destinations: {error}");
             error.exit_code()
@@ -83,13 +84,12 @@ fn run(plan: &Plan, keeper: Keeper<'_>, handed: &[OwnedFd]) -> u8 {
 }
 
 /// Answers until the job has ended; then everything of the sandbox is gone.
-fn serve(running: Running) -> u8 {
+fn serve(running: Running, network: Listeners) -> u8 {
     let Running {
         gateway,
         init,
         gateway_socket,
         init_socket,
-        network,
         ..
     } = running;
     let Listeners {
@@ -97,7 +97,7 @@ fn serve(running: Running) -> u8 {
         dns_udp,
         dns_tcp,
         dialler: _,
-    } = network.expect("no listeners");
+    } = network;
     let (tcp, dns_tcp) = (TcpListener::from(tcp), TcpListener::from(dns_tcp));
     let code = loop {
         let mut watched = [

@@ -192,7 +192,6 @@ mod tests {
                 controllers: ["cpu", "memory", "pids"].map(String::from).to_vec(),
             },
             network: Network {
-                nft: Some("/usr/sbin/nft".into()),
                 tproxy: Tproxy::Loadable,
                 ipv6: true,
             },
@@ -415,15 +414,10 @@ mod tests {
     }
 
     #[test]
-    fn without_nft_or_tproxy_there_is_no_network() {
-        let (control, state, fix) = one(|facts, _| facts.network.nft = None);
+    fn without_tproxy_there_is_no_network() {
+        let (control, state, fix) = one(|facts, _| facts.network.tproxy = Tproxy::Missing);
         assert_eq!((control, state), ("network", State::Degraded));
-        assert_eq!(
-            fix,
-            "sudo apt install nftables, or what your distribution calls it"
-        );
-        let (control, state, _) = one(|facts, _| facts.network.tproxy = Tproxy::Missing);
-        assert_eq!((control, state), ("network", State::Degraded));
+        assert_eq!(fix, "boot a kernel built with CONFIG_NFT_TPROXY");
         assert_eq!(
             trouble(|facts, _| facts.network.tproxy = Tproxy::Unknown),
             []

@@ -1,6 +1,6 @@
 //! [exposed] Lock-down of the edge's process, before it reads a byte of the job; then it serves.
 
-use super::Listening;
+use super::Port;
 use super::publish::Listener;
 use super::report::Reports;
 use super::serve::{Listeners, Server};
@@ -27,7 +27,7 @@ pub(super) struct Confinement {
 }
 
 /// Steps in their order; a failure travels as an index.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     "prctl PR_SET_PDEATHSIG",
     "open /dev/null",
     "place descriptors",
@@ -38,10 +38,11 @@ const STEPS: [&str; 15] = [
     "prctl PR_SET_DUMPABLE",
     "block signals",
     "setrlimit RLIMIT_NOFILE",
-    "make sockets",
     "capset",
     "prctl PR_SET_NO_NEW_PRIVS",
     "landlock_restrict_self",
+    "receive listeners",
+    "make sockets",
     "seccomp",
 ];
 
@@ -63,13 +64,9 @@ const BLOCKED: [i32; 8] = [
 ];
 
 /// Descriptor numbers, all others are closed.
-const TCP: i32 = 3;
-const DNS_UDP: i32 = 4;
-const DNS_TCP: i32 = 5;
-const RECORDS: i32 = 6;
-const GATEWAY: i32 = 7;
+const RECORDS: i32 = 3;
 /// Published ports are the last.
-const PUBLISHED: i32 = 8;
+const PUBLISHED: i32 = 4;
 
 /// A step that failed.
 struct Failed(u32, Errno);
@@ -77,14 +74,23 @@ struct Failed(u32, Errno);
 /// In the child: never returns.
 pub(super) fn run(
     rules: &Rules,
-    listening: Listening<'_>,
+    ports: &[Port<'_>],
     resolvers: &[SocketAddr],
     records: OwnedFd,
     confinement: Confinement,
 ) -> ! {
-    let code = match keep(listening, &records) {
-        Ok((listeners, records)) => {
-            let server = confine(rules, listeners, resolvers, records.as_fd(), &confinement);
+    let code = match keep(ports, &records) {
+        Ok((published, records)) => {
+            let server = confine(&confinement.landlock)
+                .and_then(|()| hear(&records, published))
+                .and_then(|listeners| {
+                    let server = Server::new(rules.clone(), listeners, resolvers, records.as_fd());
+                    server.map_err(at("make sockets"))
+                })
+                .and_then(|server| {
+                    let loaded = seccomp::load(&confinement.filter, None);
+                    loaded.map_err(at("seccomp")).map(|_| server)
+                });
             match server {
                 Ok(server) => serve_until_end(server, records),
                 Err(failed) => tell(&records, &failed),
@@ -120,9 +126,10 @@ fn at(step: &'static str) -> impl Fn(Errno) -> Failed {
     move |errno| Failed(index.map_or(u32::MAX, |index| index as u32), errno)
 }
 
-/// Only the descriptors it serves: the standard streams lead nowhere, so that no
-/// message of a dying process can reach a socket.
-fn keep(listening: Listening<'_>, records: &OwnedFd) -> Result<(Listeners, OwnedFd), Failed> {
+/// Only the published ports, and the socket on which the rest comes. The
+/// standard streams lead nowhere, so that no message of a dying process can
+/// reach a socket.
+fn keep(ports: &[Port<'_>], records: &OwnedFd) -> Result<(Vec<Listener>, OwnedFd), Failed> {
     process::die_with_parent().map_err(at("prctl PR_SET_PDEATHSIG"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(at("open /dev/null"))?;
@@ -131,50 +138,21 @@ fn keep(listening: Listening<'_>, records: &OwnedFd) -> Result<(Listeners, Owned
             (null.as_raw_fd(), 0),
             (null.as_raw_fd(), 1),
             (null.as_raw_fd(), 2),
-            (listening.tcp.as_raw_fd(), TCP),
-            (listening.dns_udp.as_raw_fd(), DNS_UDP),
-            (listening.dns_tcp.as_raw_fd(), DNS_TCP),
             (records.as_raw_fd(), RECORDS),
         ];
-        let published = listening.published;
-        let ports = published.map_or(&[][..], |published| published.ports);
-        places.extend(published.map(|published| (published.gateway.as_raw_fd(), GATEWAY)));
-        let numbers = PUBLISHED..;
-        places.extend(
-            ports
-                .iter()
-                .zip(numbers)
-                .map(|(port, number)| (port.listener.as_raw_fd(), number)),
-        );
+        let numbered = || ports.iter().zip(PUBLISHED..);
+        places.extend(numbered().map(|(port, number)| (port.listener.as_raw_fd(), number)));
         let last = places.last().map_or(RECORDS, |(_, number)| *number);
         process::place(&places)?;
         process::close_from(last.unsigned_abs() + 1)?;
-        let own = |number| process::inherited(number);
-        Ok((
-            Listeners {
-                tcp: own(TCP)?,
-                dns_udp: own(DNS_UDP)?,
-                dns_tcp: own(DNS_TCP)?,
-                published: match published {
-                    None => None,
-                    Some(published) => Some((
-                        own(GATEWAY)?,
-                        published
-                            .ports
-                            .iter()
-                            .zip(PUBLISHED..)
-                            .map(|(port, number)| {
-                                Ok(Listener {
-                                    socket: own(number)?,
-                                    port: port.port,
-                                })
-                            })
-                            .collect::<Result<_, Errno>>()?,
-                    )),
-                },
-            },
-            own(RECORDS)?,
-        ))
+        let published = numbered().map(|(port, number)| {
+            Ok(Listener {
+                socket: process::inherited(number)?,
+                port: port.port,
+            })
+        });
+        let published = published.collect::<Result<_, Errno>>()?;
+        Ok((published, process::inherited(RECORDS)?))
     };
     let placed = place().map_err(at("place descriptors"));
     // Its number is closed, or belongs to what was placed there.
@@ -182,30 +160,40 @@ fn keep(listening: Listening<'_>, records: &OwnedFd) -> Result<(Listeners, Owned
     placed
 }
 
-fn confine(
-    rules: &Rules,
-    listeners: Listeners,
-    resolvers: &[SocketAddr],
-    records: rustix::fd::BorrowedFd<'_>,
-    confinement: &Confinement,
-) -> Result<Server, Failed> {
+/// All but the filter, which lets no sockets be made.
+fn confine(landlocked: &LandlockPlan) -> Result<(), Failed> {
     enter_empty_root()?;
     process::set_undumpable().map_err(at("prctl PR_SET_DUMPABLE"))?;
     process::set_name(c"cofferdam-edge").map_err(at("prctl PR_SET_DUMPABLE"))?;
     signal::block_only(&BLOCKED).map_err(at("block signals"))?;
     raise_descriptors().map_err(at("setrlimit RLIMIT_NOFILE"))?;
-    let server =
-        Server::new(rules.clone(), listeners, resolvers, records).map_err(at("make sockets"))?;
     caps::set(0).map_err(at("capset"))?;
     process::set_no_new_privileges().map_err(at("prctl PR_SET_NO_NEW_PRIVS"))?;
-    if confinement.landlock.abi > 0 {
-        let rules = &confinement.landlock;
-        landlock::create(rules.handled_fs, rules.handled_net, rules.scoped)
-            .and_then(|ruleset| landlock::restrict(ruleset.as_fd()))
-            .map_err(at("landlock_restrict_self"))?;
+    if landlocked.abi > 0 {
+        landlock::create(
+            landlocked.handled_fs,
+            landlocked.handled_net,
+            landlocked.scoped,
+        )
+        .and_then(|ruleset| landlock::restrict(ruleset.as_fd()))
+        .map_err(at("landlock_restrict_self"))?;
     }
-    seccomp::load(&confinement.filter, None).map_err(at("seccomp"))?;
-    Ok(server)
+    Ok(())
+}
+
+/// The listeners, once the sandbox has them; without a supervisor there is no use for us.
+fn hear(records: &OwnedFd, published: Vec<Listener>) -> Result<Listeners, Failed> {
+    let failed = at("receive listeners");
+    let received = socket::receive(records, &mut [0; 8]).map_err(&failed)?;
+    let (_, descriptors) = received.ok_or(failed(Errno::PIPE))?;
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or(failed(Errno::PROTO));
+    Ok(Listeners {
+        tcp: next()?,
+        dns_udp: next()?,
+        dns_tcp: next()?,
+        published: descriptors.next().map(|gateway| (gateway, published)),
+    })
 }
 
 /// In a mount namespace of our own: its only mount is empty and read-only.

@@ -53,18 +53,9 @@ pub struct Listening<'a> {
     pub dns_udp: BorrowedFd<'a>,
     /// TCP, listening, IP_TRANSPARENT: DNS over TCP.
     pub dns_tcp: BorrowedFd<'a>,
-    /// Published ports, where there are any.
-    pub published: Option<Publishing<'a>>,
-}
-
-/// What the edge needs for published ports.
-#[derive(Clone, Copy, Debug)]
-pub struct Publishing<'a> {
-    /// Here the gateway is asked for connections to the job, one
+    /// Here the gateway is asked for connections to published ports, one
     /// [`Request`](crate::net::publish::Request) a packet.
-    pub gateway: BorrowedFd<'a>,
-    /// The ports, at most [`PORTS_MAX`](crate::net::publish::PORTS_MAX).
-    pub ports: &'a [Port<'a>],
+    pub gateway: Option<BorrowedFd<'a>>,
 }
 
 /// One published port.
@@ -116,19 +107,24 @@ impl fmt::Display for EdgeError {
 
 impl std::error::Error for EdgeError {}
 
+/// An edge that is confined as far as it can be and waits for its listeners.
+/// Dropped, it is ended.
+#[derive(Debug)]
+pub struct Starting(Option<Edge>);
+
 /// Starts the edge; the caller has to be single-threaded.
 ///
-/// It is confined and serves when this returns. Names are resolved by
-/// `resolvers`, in their order. It ends when [`Edge::records`] is closed or the
-/// calling process ends.
+/// Names are resolved by `resolvers`, in their order. At most
+/// [`PORTS_MAX`](crate::net::publish::PORTS_MAX) ports are published. It ends
+/// when [`Edge::records`] is closed or the calling process ends.
 ///
 /// # Errors
 /// See [`EdgeError`]; nothing of it is left running then.
 pub fn start(
     rules: &Rules,
-    listening: Listening<'_>,
+    ports: &[Port<'_>],
     resolvers: &[SocketAddr],
-) -> Result<Edge, EdgeError> {
+) -> Result<Starting, EdgeError> {
     let confinement = lock::Confinement {
         filter: proven_filter()?,
         landlock: landlock::nothing(feature::landlock_abi()),
@@ -136,16 +132,34 @@ pub fn start(
     let system = |call| move |errno| EdgeError::System(call, errno);
     let (records, theirs) = socket::pair().map_err(system("socketpair"))?;
     let child = match clone_process(OWN, false).map_err(system("clone"))? {
-        Cloned::Child => lock::run(rules, listening, resolvers, theirs, confinement),
+        Cloned::Child => lock::run(rules, ports, resolvers, theirs, confinement),
         Cloned::Parent(child) => child,
     };
-    drop(theirs);
-    let edge = Edge { child, records };
-    match edge.wait_ready() {
-        Ok(()) => Ok(edge),
-        Err(error) => {
+    Ok(Starting(Some(Edge { child, records })))
+}
+
+impl Starting {
+    /// Hands over the listeners; the edge is confined and serves when this returns.
+    ///
+    /// # Errors
+    /// See [`EdgeError`]; nothing of it is left running then.
+    pub fn listen(mut self, listening: Listening<'_>) -> Result<Edge, EdgeError> {
+        let edge = self.0.as_ref().ok_or(EdgeError::Silent)?;
+        let mut descriptors = vec![listening.tcp, listening.dns_udp, listening.dns_tcp];
+        descriptors.extend(listening.gateway);
+        match socket::send(&edge.records, b"listen", &descriptors) {
+            // What it said last is still to be read.
+            Ok(()) | Err(Errno::PIPE) => edge.wait_ready()?,
+            Err(errno) => return Err(EdgeError::System("sendmsg", errno)),
+        }
+        self.0.take().ok_or(EdgeError::Silent)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(edge) = self.0.take() {
             edge.end();
-            Err(error)
         }
     }
 }

@@ -212,7 +212,6 @@ mod tests {
         let mut plan = plan();
         plan.steps.push(crate::sandbox::plan::Step {
             op: crate::sandbox::plan::Op::Network {
-                nft: "/usr/sbin/nft".to_owned(),
                 ruleset: String::new(),
                 ipv6: true,
             },

@@ -70,8 +70,6 @@ pub struct Running {
     pub listener: Option<OwnedFd>,
     /// Master of the job's terminal.
     pub terminal: Option<OwnedFd>,
-    /// Where the job's connections and queries arrive, if it has a network.
-    pub network: Option<Listeners>,
 }
 
 /// Sockets in N0 that are given everything the job sends, whatever its address.
@@ -88,16 +86,39 @@ pub struct Listeners {
     pub dialler: Option<OwnedFd>,
 }
 
+/// A sandbox whose network is being made.
+#[derive(Debug)]
+pub struct Arriving<'a> {
+    plan: &'a Plan,
+    sockets: Sockets<'a>,
+}
+
+impl Arriving<'_> {
+    /// Waits for the listeners, if there is a network.
+    ///
+    /// # Errors
+    /// The step that failed and why; see [`LaunchError`].
+    pub fn listeners(self) -> Result<Option<Listeners>, LaunchError> {
+        let network = |step: &Step| matches!(step.op, Op::Network { .. });
+        if !self.plan.steps.iter().any(network) {
+            return Ok(None);
+        }
+        listeners(self.plan, self.sockets)
+            .map(Some)
+            .map_err(|error| cause(self.plan, error, self.sockets))
+    }
+}
+
 /// Starts a sandbox. When this fails, nothing of it is left running.
 ///
-/// `meanwhile` runs while the stage builds the root, with the listeners if there
-/// is a network; the job's filter is sent only after it: no job runs when it failed.
+/// `meanwhile` runs while the stage builds the root and the first process the
+/// network; the job's filter is sent only after it: no job runs when it failed.
 ///
 /// # Errors
 /// The step that failed and why; see [`LaunchError`]. What `meanwhile` said.
 pub fn launch<E: From<LaunchError>>(
     launch: Launch<'_>,
-    meanwhile: impl FnOnce(Option<&Listeners>) -> Result<(), E>,
+    meanwhile: impl FnOnce(Arriving<'_>) -> Result<(), E>,
 ) -> Result<Running, E> {
     let plan = launch.plan;
     let text = serde_json::to_vec(&plan.without_rules())
@@ -125,22 +146,19 @@ pub fn launch<E: From<LaunchError>>(
     let followed = starting
         .prepare(plan, launch.keeper, launch.cgroup, launch.size, sockets)
         .map_err(|error| E::from(cause(plan, error, sockets)))
-        .and_then(|network| meanwhile(network.as_ref()).map(|()| network))
-        .and_then(|network| {
-            let finished = starting.finish(plan, sockets);
-            let (init, terminal, listener) =
-                finished.map_err(|error| E::from(cause(plan, error, sockets)))?;
-            Ok((init, terminal, listener, network))
+        .and_then(|filters| meanwhile(Arriving { plan, sockets }).map(|()| filters))
+        .and_then(|filters| {
+            let finished = starting.finish(plan, &filters, sockets);
+            finished.map_err(|error| E::from(cause(plan, error, sockets)))
         });
     match followed {
-        Ok((init, terminal, listener, network)) => Ok(Running {
+        Ok((init, terminal, listener)) => Ok(Running {
             gateway: starting.gateway,
             init,
             gateway_socket,
             init_socket,
             listener,
             terminal,
-            network,
         }),
         Err(error) => {
             drop((gateway_socket, init_socket));
@@ -177,14 +195,14 @@ struct Starting {
 type Started = (Child, Option<OwnedFd>, Option<OwnedFd>);
 
 /// Our ends.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Sockets<'a> {
     gateway: &'a OwnedFd,
     init: &'a OwnedFd,
 }
 
 impl Starting {
-    /// Until the stage has ids and builds the root, and the network is there.
+    /// Until the stage has ids and builds the root.
     fn prepare(
         &mut self,
         plan: &Plan,
@@ -192,8 +210,9 @@ impl Starting {
         cgroup: Option<&Group>,
         size: Option<Size>,
         sockets: Sockets<'_>,
-    ) -> Result<Option<Listeners>, LaunchError> {
+    ) -> Result<Filters, LaunchError> {
         let writer = keeper.start_mapping(plan, self.gateway.pid)?;
+        let filters = Filters::proven(plan)?;
         let init = stage_process(plan, sockets)?;
         let pid = init.pid;
         self.init = Some(init);
@@ -202,14 +221,18 @@ impl Starting {
         }
         writer.finish()?;
         tell(sockets.init, &Order::Go { size })?;
-        let network = |step: &Step| matches!(step.op, Op::Network { .. });
-        let network = plan.steps.iter().any(network);
-        network.then(|| listeners(plan, sockets)).transpose()
+        Ok(filters)
     }
 
     /// Until the job has been executed.
-    fn finish(&mut self, plan: &Plan, sockets: Sockets<'_>) -> Result<Started, LaunchError> {
-        send_filters(plan, sockets)?;
+    fn finish(
+        &mut self,
+        plan: &Plan,
+        filters: &Filters,
+        sockets: Sockets<'_>,
+    ) -> Result<Started, LaunchError> {
+        send(sockets.gateway, &filters.gateway)?;
+        send(sockets.init, &filters.job)?;
         let (terminal, listener) = started(plan, sockets.init)?;
         match self.init.take() {
             Some(init) => Ok((init, terminal, listener)),
@@ -232,24 +255,27 @@ fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     })
 }
 
-/// Sends gateway and stage their filters, one packet each; unproven bytes have
-/// no way into a sandbox.
-fn send_filters(plan: &Plan, sockets: Sockets<'_>) -> Result<(), LaunchError> {
-    let arch = Arch::from_machine(&plan.requires.machine)
-        .ok_or_else(|| LaunchError::Filter("no system-call table for this machine".to_owned()))?;
-    send(
-        sockets.gateway,
-        &prove(&preset::gateway_filter(arch, !plan.published.is_empty()))?,
-    )?;
-    let filter = plan.steps.iter().find_map(|step| match &step.op {
-        Op::Seccomp { filter } => Some(filter),
-        _ => None,
-    });
-    match filter {
-        Some(filter) => send(sockets.init, &prove(filter)?),
-        None => Err(LaunchError::Filter(
-            "the plan has no seccomp step".to_owned(),
-        )),
+/// What gateway and stage are sent, one packet each; unproven bytes have no way
+/// into a sandbox.
+struct Filters {
+    gateway: Vec<u8>,
+    job: Vec<u8>,
+}
+
+impl Filters {
+    fn proven(plan: &Plan) -> Result<Self, LaunchError> {
+        let failed = |why: &str| LaunchError::Filter(why.to_owned());
+        let arch = Arch::from_machine(&plan.requires.machine)
+            .ok_or_else(|| failed("no system-call table for this machine"))?;
+        let job = plan.steps.iter().find_map(|step| match &step.op {
+            Op::Seccomp { filter } => Some(filter),
+            _ => None,
+        });
+        let job = job.ok_or_else(|| failed("the plan has no seccomp step"))?;
+        Ok(Self {
+            gateway: prove(&preset::gateway_filter(arch, !plan.published.is_empty()))?,
+            job: prove(job)?,
+        })
     }
 }
 

@@ -229,15 +229,11 @@ pub enum Op {
     Groups,
     /// Pins the job to `cpus` of the CPUs there are, from the `first` on.
     Affinity { first: u32, cpus: u32 },
-    /// N0 behind N1, which is what the job then gets: `nft` loads these rules
+    /// N0 behind N1, which is what the job then gets: these rules are loaded
     /// into N0, where listeners wait for all that the job sends; both have IPv6
     /// only with `ipv6`. Comes before the loopback, and needs two network
     /// namespaces of U0.
-    Network {
-        nft: String,
-        ruleset: String,
-        ipv6: bool,
-    },
+    Network { ruleset: String, ipv6: bool },
     /// Brings up the loopback of N1.
     Loopback,
     /// uts hostname.

@@ -46,12 +46,11 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
 
 /// N0 and N1, for whoever has a network. What is missing was refused by [`plan`].
 pub(super) fn step(draft: &mut Draft<'_>) {
-    let needed = draft.policy.has_network();
-    if let (true, Some(nft)) = (needed, &draft.facts.network.nft) {
-        let (nft, why) = (nft.clone(), reason(draft).1);
+    if draft.policy.has_network() {
+        let why = reason(draft).1;
         let ipv6 = draft.facts.network.ipv6;
         let ruleset = rules::ruleset(ipv6);
-        draft.step(Op::Network { nft, ruleset, ipv6 }, why);
+        draft.step(Op::Network { ruleset, ipv6 }, why);
     }
 }
 
@@ -91,11 +90,6 @@ fn count(number: usize, what: &str) -> String {
 /// What a sandbox with a network needs of the host beside the rest.
 fn require(draft: &mut Draft<'_>) {
     let (what, origin) = reason(draft);
-    if draft.facts.network.nft.is_none() {
-        let message = format!("{what} ({origin}) needs nft, which is not installed");
-        let help = "sudo apt-get install nftables; or run with --network none and no --publish";
-        draft.refuse(Diagnostic::error(message).with_help(help));
-    }
     if draft.facts.network.tproxy == Tproxy::Missing {
         let release = &draft.facts.release;
         let message = format!("{what} ({origin}) needs TPROXY, which kernel {release} lacks");

@@ -33,8 +33,8 @@ impl Op {
             ),
             Self::Groups => "drop supplementary groups".to_owned(),
             Self::Affinity { first, cpus } => format!("pin to {cpus} CPUs from {first} on"),
-            Self::Network { nft, ruleset, ipv6 } => format!(
-                "network: {} in namespace N1 behind N0, whose {} lines of rules {nft} loads",
+            Self::Network { ruleset, ipv6 } => format!(
+                "network: {} in namespace N1 behind N0, which has {} lines of rules",
                 if *ipv6 { "IPv4 and IPv6" } else { "IPv4" },
                 ruleset.lines().count()
             ),

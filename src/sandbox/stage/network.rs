@@ -1,12 +1,10 @@
 //! [stage] N0 and N1: rules loaded and read back, listeners, and last the links between both.
 //!
 //! The first process does all of it. N1 is made by the second process, which
-//! hands over a netlink socket that acts there. nft(8) runs while the ids are
-//! being mapped; it has CAP_NET_ADMIN over N0, no environment, and reads its
-//! rules from sealed memory.
+//! hands over a netlink socket that acts there. Ids are being mapped meanwhile.
 
 use super::{Context, Failed};
-use crate::linux::capability::Capability;
+use crate::net::nft::message;
 use crate::net::rules::{self, DNS_PORT, GATEWAY, GATEWAY6, JOB, JOB6, RELAY_PORT};
 use crate::net::rules::{GATEWAY_LINK, JOB_LINK};
 use crate::net::rules::{PREFIX, PREFIX6};
@@ -14,114 +12,78 @@ use crate::sandbox::gateway::Dialler;
 use crate::sandbox::message::Report;
 use crate::sandbox::plan::{Op, Plan};
 use crate::sys::netlink::{Family, Netlink, Pair, Refused};
-use crate::sys::process::{self, Child, Cloned, exit_now};
-use crate::sys::{caps, exec, network, socket};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, openat};
+use crate::sys::nfnetlink::Nfnetlink;
+use crate::sys::process::{self, exit_now};
+use crate::sys::{network, socket};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
-use std::convert::Infallible;
-use std::ffi::CString;
-use std::io::Read;
 use std::net::IpAddr;
 
-/// Most that is read of what nft says: many times the rules.
-const SAID: u64 = 64 << 10;
-/// Most bytes of it in a report.
-const TOLD: usize = 400;
-
-/// Rules on their way into N0.
-pub(super) struct Loading<'a> {
-    step: usize,
-    nft: Nft,
-    ruleset: &'a str,
-    ipv6: bool,
-    running: Running,
-}
-
-/// The program that loads and lists rules.
-struct Nft {
-    path: String,
-    file: OwnedFd,
-}
-
-/// One run of it, and the memory it writes to.
-struct Running {
-    child: Child,
-    said: OwnedFd,
-}
-
-/// Starts to load the plan's rules into this network namespace; None without a network.
-pub(super) fn start(plan: &Plan) -> Result<Option<Loading<'_>>, Failed> {
-    let step = plan.steps.iter().enumerate();
-    let mut found = step.filter_map(|(index, step)| match &step.op {
-        Op::Network { nft, ruleset, ipv6 } => Some((index, nft, ruleset, *ipv6)),
-        _ => None,
-    });
-    match found.next() {
-        Some((step, nft, ruleset, ipv6)) => load(step, nft, ruleset, ipv6)
-            .map(Some)
-            .map_err(|failed| failed.at(step)),
-        None => Ok(None),
-    }
-}
-
-fn load<'a>(step: usize, nft: &str, ruleset: &'a str, ipv6: bool) -> Result<Loading<'a>, Failed> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let file = openat(CWD, nft, flags, Mode::empty()).during("open", nft)?;
-    let nft = Nft {
-        path: nft.to_owned(),
-        file,
-    };
-    let running = nft.run(&[c"-f", c"-"], ruleset)?;
-    Ok(Loading {
-        step,
-        nft,
-        ruleset,
-        ipv6,
-        running,
-    })
-}
-
-impl Loading<'_> {
-    /// Everything that is left, in this order: rules read back, settings,
-    /// listeners, links. Then the supervisor gets the listeners.
-    pub(super) fn finish(self, supervisor: &OwnedFd, stage: &OwnedFd) -> Result<(), Failed> {
-        let step = self.step;
-        self.all(supervisor, stage)
-            .map_err(|failed| failed.at(step))
-    }
-
-    fn all(self, supervisor: &OwnedFd, stage: &OwnedFd) -> Result<(), Failed> {
-        self.nft.wait(self.running)?;
-        let listed = self.nft.run(&[c"list", c"ruleset"], "")?;
-        let listed = self.nft.wait(listed)?;
-        if let Some((loaded, found)) = rules::difference(self.ruleset, &listed) {
-            let object = bounded(format!("`{loaded}` reads back as `{found}`"));
-            return Err(Errno::BADMSG).during("compare rules", object);
+/// Makes the plan's network, if it has one, in this order: rules, settings,
+/// listeners, links. Then the supervisor gets the listeners.
+pub(super) fn make(plan: &Plan, supervisor: &OwnedFd, stage: &OwnedFd) -> Result<(), Failed> {
+    for (index, step) in plan.steps.iter().enumerate() {
+        if let Op::Network { ruleset, ipv6 } = &step.op {
+            load(ruleset, *ipv6)
+                .and_then(|()| complete(*ipv6, supervisor, stage))
+                .map_err(|failed| failed.at(index))?;
         }
-        apply(&rules::GATEWAY_SETTINGS)?;
-        apply(if self.ipv6 {
-            &rules::GATEWAY_SETTINGS6
-        } else {
-            &rules::WITHOUT_IPV6
-        })?;
-        let families = families(self.ipv6);
-        let n0 = Netlink::open().during("socket", "netlink")?;
-        local_by_mark(&n0, families)?;
-        let ipv6 = self.ipv6;
-        let listeners = [
-            network::transparent_listener(RELAY_PORT, ipv6).during("listen", "relay")?,
-            network::transparent_datagrams(DNS_PORT, ipv6).during("bind", "DNS over UDP")?,
-            network::transparent_listener(DNS_PORT, ipv6).during("listen", "DNS over TCP")?,
-        ];
-        join(&n0, &job_namespace(stage)?, families)?;
-        let report = serde_json::to_vec(&Report::Listeners)
-            .map_err(|_| Errno::INVAL)
-            .during("write", "report")?;
-        let descriptors = listeners.each_ref().map(AsFd::as_fd);
-        socket::send(supervisor, &report, &descriptors).during("sendmsg", "listeners")
     }
+    Ok(())
+}
+
+/// Loads our rules, if they are those of the plan, and compares all that is there with them.
+fn load(planned: &str, ipv6: bool) -> Result<(), Failed> {
+    let table = rules::table(ipv6);
+    if table.to_string() != planned {
+        return Err(Errno::INVAL)
+            .during("compare rules", "the plan's are not those of this program");
+    }
+    let socket = Nfnetlink::open().during("socket", "nf_tables")?;
+    let ask = |messages: Vec<u8>, call, object| socket.ask(&messages).said(call, object);
+    ask(message::batch(&table), "NFT_MSG_NEWRULE", "rules")?;
+    let generation = || {
+        let answer = ask(message::get_generation(), "NFT_MSG_GETGEN", "rules")?;
+        message::generation(&answer)
+            .ok_or(Errno::BADMSG)
+            .during("NFT_MSG_GETGEN", "rules")
+    };
+    let before = generation()?;
+    for kind in message::KINDS {
+        let found = ask(message::dump(kind), "NFT_MSG_GETRULE", "rules")?;
+        if let Some(difference) = message::difference(&table, kind, &found) {
+            return Err(Errno::BADMSG).during("compare rules", difference);
+        }
+    }
+    match generation()? == before {
+        true => Ok(()),
+        false => Err(Errno::AGAIN).during("compare rules", "they have changed meanwhile"),
+    }
+}
+
+fn complete(ipv6: bool, supervisor: &OwnedFd, stage: &OwnedFd) -> Result<(), Failed> {
+    apply(&rules::GATEWAY_SETTINGS)?;
+    apply(if ipv6 {
+        &rules::GATEWAY_SETTINGS6
+    } else {
+        &rules::WITHOUT_IPV6
+    })?;
+    let families = families(ipv6);
+    let n0 = Netlink::open().during("socket", "netlink")?;
+    local_by_mark(&n0, families)?;
+    let listeners = [
+        network::transparent_listener(RELAY_PORT, ipv6).during("listen", "relay")?,
+        network::transparent_datagrams(DNS_PORT, ipv6).during("bind", "DNS over UDP")?,
+        network::transparent_listener(DNS_PORT, ipv6).during("listen", "DNS over TCP")?,
+    ];
+    join(&n0, &job_namespace(stage)?, families)?;
+    let report = serde_json::to_vec(&Report::Listeners)
+        .map_err(|_| Errno::INVAL)
+        .during("write", "report")?;
+    let descriptors = listeners.each_ref().map(AsFd::as_fd);
+    socket::send(supervisor, &report, &descriptors).during("sendmsg", "listeners")
 }
 
 /// Whoever connects to published ports, where there are any: the supervisor gets
@@ -142,96 +104,6 @@ pub(super) fn dialler(plan: &Plan, supervisor: &OwnedFd) -> Result<Option<Dialle
         .iter()
         .map(|published| published.publish.port);
     Ok(Some(Dialler::new(mine, ports.collect())))
-}
-
-impl Nft {
-    fn run(&self, arguments: &[&std::ffi::CStr], input: &str) -> Result<Running, Failed> {
-        let input = sealed(input).during("memfd_create", "rules")?;
-        let said = memfd_create("cofferdam-nft", MemfdFlags::CLOEXEC)
-            .during("memfd_create", &self.path)?;
-        match process::clone_process(0, false).during("clone", &self.path)? {
-            Cloned::Parent(child) => Ok(Running { child, said }),
-            Cloned::Child => {
-                let argv: Vec<CString> = std::iter::once(c"nft")
-                    .chain(arguments.iter().copied())
-                    .map(CString::from)
-                    .collect();
-                let Err(errno) = self.become_nft(&argv, &input, &said);
-                let message = format!("cannot be executed: {errno}");
-                // Where even this fails, the exit code alone says that it did.
-                crate::sys::unheard(rustix::io::write(
-                    rustix::stdio::stderr(),
-                    message.as_bytes(),
-                ));
-                exit_now(125)
-            }
-        }
-    }
-
-    fn become_nft(
-        &self,
-        argv: &[CString],
-        input: &OwnedFd,
-        said: &OwnedFd,
-    ) -> Result<Infallible, Errno> {
-        process::die_with_parent()?;
-        let (input, said) = (input.as_raw_fd(), said.as_raw_fd());
-        process::place(&[(input, 0), (said, 1), (said, 2)])?;
-        let file = self.file.try_clone().map_err(|_| Errno::MFILE)?;
-        let file = process::keep_only(file)?;
-        // Whether or not our uid is mapped by now, exec gives it this one and no other.
-        let only = Capability::NET_ADMIN.bit();
-        caps::bound(only)?;
-        caps::set(only)?;
-        caps::carry_over_exec()?;
-        process::set_no_new_privileges()?;
-        Err(exec::fexecve(file.as_fd(), argv, &[]))
-    }
-
-    /// What it said, once it has ended well.
-    fn wait(&self, running: Running) -> Result<String, Failed> {
-        let ended = process::reap(&running.child.pidfd).during("waitid", &self.path)?;
-        rustix::fs::seek(&running.said, rustix::fs::SeekFrom::Start(0))
-            .during("lseek", &self.path)?;
-        let mut said = Vec::new();
-        std::fs::File::from(running.said)
-            .take(SAID)
-            .read_to_end(&mut said)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .during("read", &self.path)?;
-        let said = String::from_utf8_lossy(&said).into_owned();
-        if ended == (true, 0) {
-            return Ok(said);
-        }
-        let end = match ended {
-            (true, code) => format!("ended with {code}"),
-            (false, signal) => format!("was killed by signal {signal}"),
-        };
-        let object = bounded(format!("{} {end}: {}", self.path, said.trim()));
-        Err(Errno::IO).during("execute", object)
-    }
-}
-
-fn bounded(mut text: String) -> String {
-    let end = (0..=TOLD).rev().find(|end| text.is_char_boundary(*end));
-    if text.len() > TOLD {
-        text.truncate(end.unwrap_or(0));
-    }
-    text
-}
-
-fn sealed(text: &str) -> Result<OwnedFd, Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = memfd_create("cofferdam-rules", flags)?;
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        let written = rustix::io::write(&memory, rest)?;
-        rest = rest.get(written..).unwrap_or_default();
-    }
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    fcntl_add_seals(&memory, seals)?;
-    rustix::fs::seek(&memory, rustix::fs::SeekFrom::Start(0))?;
-    Ok(memory)
 }
 
 /// Writes settings of this network namespace.

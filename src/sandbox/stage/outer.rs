@@ -26,10 +26,6 @@ fn run(socket: OwnedFd) -> ! {
         Ok(prepared) => prepared,
         Err(failed) => fail(&socket, failed),
     };
-    let network = match network::start(&plan) {
-        Ok(network) => network,
-        Err(failed) => fail(&socket, failed),
-    };
     let (mine, theirs) = match crate::sys::socket::pair().during("socketpair", "") {
         Ok(pair) => pair,
         Err(failed) => fail(&socket, failed),
@@ -37,12 +33,12 @@ fn run(socket: OwnedFd) -> ! {
     let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u32;
     match process::clone_process(namespaces, true).during("clone", "pid and mount namespace") {
         Ok(Cloned::Child) => {
-            drop((socket, mine, network));
+            drop((socket, mine));
             build::main(&plan, theirs, handed)
         }
         Ok(Cloned::Parent(child)) => {
             drop((theirs, handed));
-            match hold(&socket, &plan, network, &mine, &child) {
+            match hold(&socket, &plan, &mine, &child) {
                 Ok(dialler) => gateway::serve(socket, &child, dialler),
                 Err(failed) => fail(&socket, failed),
             }
@@ -74,14 +70,11 @@ fn prepare() -> Result<(Plan, Vec<OwnedFd>), Failed> {
 fn hold(
     socket: &OwnedFd,
     plan: &Plan,
-    network: Option<network::Loading<'_>>,
     stage: &OwnedFd,
     child: &Child,
 ) -> Result<Option<gateway::Dialler>, Failed> {
     say(socket, &Report::Stage { pid: child.pid }, None).during("sendmsg", "supervisor")?;
-    if let Some(network) = network {
-        network.finish(socket, stage)?;
-    }
+    network::make(plan, socket, stage)?;
     let dialler = network::dialler(plan, socket)?;
     map_job(plan, stage, child.pid)?;
     let filter = super::lock::receive_filter(socket)?;
