@@ -155,6 +155,7 @@ fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
     });
     let rules = Rules {
         grants,
+        open: false,
         tls_without_name: WithoutName::Refuse,
         limits,
     };
@@ -663,6 +664,16 @@ fn ipv6_is_relayed_and_refused_as_ipv4_is() {
         // Public, and the host's own since now.
         ip("addr add 2606:4700::1/128 dev h0 nodad");
         let own: Ipv6Addr = "2606:4700::1".parse().unwrap();
+        // The kernel adds the route of an address after it has answered.
+        let began = Instant::now();
+        let told = || {
+            Command::new("ip")
+                .args(["route", "get", "2606:4700::1"])
+                .output()
+        };
+        while !told().unwrap().stdout.starts_with(b"local") {
+            assert!(began.elapsed() < LIMIT);
+        }
         let reason = world.refused(own, 7000, b"");
         assert_eq!(reason, Reason::Met(Obstacle::ThisHost));
         // A public network on a link of the host, which no grant names.

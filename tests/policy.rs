@@ -115,8 +115,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "                 ^^^^^",
     ),
     (
-        "network.mode = \"open\"",
-        "network.mode: \"open\" is not one of \"none\", \"allowlist\"",
+        "network.mode = \"wide\"",
+        "network.mode: \"wide\" is not one of \"none\", \"allowlist\", \"open\"",
         "               ^^^^^^",
     ),
     (
@@ -736,7 +736,7 @@ fn grants_are_kept_in_order_with_ports_joined_and_equals_once() {
         value(&policy, "network.allow"),
         "{ ports = [\"80-82\", 443], to = \"b.c\" } p.toml:4; { ports = [1], to = \"a.b\", why = \"x\" } p.toml:5"
     );
-    let rules = policy.network_rules.rules();
+    let rules = policy.network_rules.rules(policy.network.value);
     assert_eq!(rules.grants.len(), 2);
     assert_eq!(rules.limits.connections, 4096);
 }
