@@ -617,9 +617,9 @@ const BAD_GRANTS: &[(&str, &str, &str)] = &[
         "network.allow: 198.18.7.0/24 can never match: these addresses stand for names inside the sandbox",
     ),
     (
-        "to = '2001:db8::/32', ports = [80], why = 'x'",
-        "'2001:db8::/32'",
-        "network.allow: 2001:db8::/32 can never match: sandboxes have IPv4 only in this version",
+        "to = 'fdc0:ffda:7:1::/64', ports = [80], why = 'x'",
+        "'fdc0:ffda:7:1::/64'",
+        "network.allow: fdc0:ffda:7:1::/64 can never match: these are the sandbox's own addresses",
     ),
 ];
 
