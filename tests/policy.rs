@@ -120,8 +120,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "                 ^^^^^",
     ),
     (
-        "network.mode = \"open\"",
-        "network.mode: \"open\" is not one of \"none\", \"allowlist\"",
+        "network.mode = \"wide\"",
+        "network.mode: \"wide\" is not one of \"none\", \"allowlist\", \"open\"",
         "               ^^^^^^",
     ),
     (
@@ -622,9 +622,9 @@ const BAD_GRANTS: &[(&str, &str, &str)] = &[
         "network.allow: 198.18.7.0/24 can never match: these addresses stand for names inside the sandbox",
     ),
     (
-        "to = '2001:db8::/32', ports = [80], why = 'x'",
-        "'2001:db8::/32'",
-        "network.allow: 2001:db8::/32 can never match: sandboxes have IPv4 only in this version",
+        "to = 'fdc0:ffda:7:1::/64', ports = [80], why = 'x'",
+        "'fdc0:ffda:7:1::/64'",
+        "network.allow: fdc0:ffda:7:1::/64 can never match: these are the sandbox's own addresses",
     ),
 ];
 
@@ -741,7 +741,7 @@ fn grants_are_kept_in_order_with_ports_joined_and_equals_once() {
         value(&policy, "network.allow"),
         "{ ports = [\"80-82\", 443], to = \"b.c\" } p.toml:4; { ports = [1], to = \"a.b\", why = \"x\" } p.toml:5"
     );
-    let rules = policy.network_rules.rules();
+    let rules = policy.network_rules.rules(policy.network.value);
     assert_eq!(rules.grants.len(), 2);
     assert_eq!(rules.limits.connections, 4096);
 }

@@ -43,7 +43,7 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "DST[:SIZE]")]
     pub tmpfs: Vec<TmpfsFlag>,
     /// Network mode
-    #[arg(long, value_name = "none|allowlist", value_parser = NetworkMode::from_word)]
+    #[arg(long, value_name = "none|allowlist|open", value_parser = NetworkMode::from_word)]
     pub network: Option<NetworkMode>,
     /// Let the job reach this, by TCP; port 443 unless said. Alone it means --network allowlist
     #[arg(long, value_name = "HOST[:PORT]|CIDR[:PORT]")]

@@ -38,7 +38,7 @@ pub struct Decider {
 pub struct Answer {
     /// What is answered.
     pub reply: Reply,
-    /// The index of the grant that allows the name, or why it is not answered.
+    /// As [`Dial::grant`], or why it is not answered.
     pub verdict: Result<usize, Reason>,
 }
 
@@ -60,7 +60,7 @@ pub struct Dial {
     pub port: u16,
     /// How the first bytes are read.
     pub proto: Proto,
-    /// The index of the grant.
+    /// The index of the grant; the one after the last stands for [`Rules::open`].
     pub grant: usize,
 }
 
@@ -187,7 +187,8 @@ impl Decider {
         if !self.query_fits(now) {
             return refuse(Reply::Refused, Reason::Rate);
         }
-        let Some(grant) = self.for_name(&query.name).next() else {
+        let grant = self.for_name(&query.name).next();
+        let Some(grant) = grant.or_else(|| self.open_to(&query.name)) else {
             return refuse(Reply::NameError, Reason::NotGranted);
         };
         match self.new_name(&query.name, grant, now) {
@@ -252,7 +253,13 @@ impl Decider {
         let (address, port) = (asked.ip(), asked.port());
         if !Pool::holds(address) {
             let grants = self.for_address(address);
-            return match self.with_port(grants, port) {
+            return match self.with_port(grants, port).or_else(|reason| {
+                match (self.rules.open, block(address)) {
+                    (false, _) => Err(reason),
+                    (true, None) => Ok(self.rules.grants.len()),
+                    (true, Some(_)) => Err(Reason::Special),
+                }
+            }) {
                 Ok(grant) => self.dial(To::Address(address), port, grant),
                 Err(reason) => Verdict::Refuse(reason, None),
             };
@@ -260,14 +267,25 @@ impl Decider {
         let Some(name) = self.pool.name(address) else {
             return Verdict::Refuse(Reason::NoName, None);
         };
-        match self.with_port(self.for_name(name), port) {
+        let granted = self.with_port(self.for_name(name), port);
+        match granted.or_else(|reason| self.open_to(name).ok_or(reason)) {
             Ok(grant) => self.dial(To::Name(name.clone()), port, grant),
             Err(reason) => Verdict::Refuse(reason, Some(name.clone())),
         }
     }
 
+    /// What stands for a name that no grant has, with this port: in mode open all of them,
+    /// but `localhost`, which is never asked of a resolver (RFC 6761 §6.3).
+    fn open_to(&self, name: &Name) -> Option<usize> {
+        let own = name.as_str().rsplit('.').next() == Some("localhost");
+        (self.rules.open && !own).then_some(self.rules.grants.len())
+    }
+
     fn dial(&self, to: To, port: u16, grant: usize) -> Verdict {
-        let asked = self.rules.grants.get(grant).and_then(|grant| grant.proto);
+        let asked = match self.rules.grants.get(grant) {
+            Some(grant) => grant.proto,
+            None => Some(Proto::Raw),
+        };
         let proto = match (&to, asked) {
             // An address has no name that a hello or a request could be compared with.
             (To::Address(_), _) => Proto::Raw,
@@ -438,6 +456,7 @@ mod tests {
                 grant(network("0.0.0.0/0"), &[123], None),
                 grant(network("169.254.0.0/16"), &[80], None),
             ],
+            open: false,
             tls_without_name: WithoutName::Refuse,
             limits,
         };
@@ -570,6 +589,52 @@ mod tests {
                 "{address:?}"
             );
         }
+    }
+
+    #[test]
+    fn open_adds_every_name_and_public_address_and_nothing_special() {
+        let mut decider = decider(MANY);
+        decider.rules.open = true;
+        let open = decider.rules.grants.len();
+        assert_eq!(ask(&mut decider, "any.example").verdict, Ok(open));
+        assert_eq!(
+            ask(&mut decider, "a.localhost").verdict,
+            Err(Reason::NotGranted)
+        );
+        let at = address(&mut decider, "any.example");
+        let dials = |verdict: Verdict| match verdict {
+            Verdict::Dial(dial) => Ok((dial.proto, dial.grant)),
+            Verdict::Refuse(reason, _) => Err(reason),
+        };
+        assert_eq!(
+            dials(connect(&mut decider, at, 443)),
+            Ok((Proto::Raw, open))
+        );
+        // A grant still says how it is read.
+        let at = address(&mut decider, "git.example");
+        assert_eq!(dials(connect(&mut decider, at, 443)), Ok((Proto::Tls, 1)));
+        assert_eq!(dials(connect(&mut decider, at, 25)), Ok((Proto::Raw, open)));
+        for (address, port, verdict) in [
+            ("9.9.9.9", 443, Ok((Proto::Raw, open))),
+            ("2620:fe::fe", 443, Ok((Proto::Raw, open))),
+            ("10.1.2.3", 5432, Ok((Proto::Raw, 3))),
+            ("10.1.2.3", 22, Err(Reason::Special)),
+            ("127.0.0.1", 22, Err(Reason::Special)),
+            ("169.254.169.254", 80, Err(Reason::Special)),
+            ("fd00:ec2::254", 80, Err(Reason::Special)),
+            ("64:ff9b::10.0.0.1", 22, Err(Reason::Special)),
+            ("fe80::1", 22, Err(Reason::Special)),
+            ("224.0.0.1", 22, Err(Reason::Special)),
+            ("198.18.9.9", 22, Err(Reason::NoName)),
+        ] {
+            let told = dials(connect(&mut decider, address.parse().unwrap(), port));
+            assert_eq!(told, verdict, "{address} {port}");
+        }
+        assert!(
+            decider
+                .dialled("192.168.0.1".parse().unwrap(), 443)
+                .is_err()
+        );
     }
 
     #[test]

@@ -90,8 +90,11 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// What is granted; nothing else is reachable.
+    /// What is granted; nothing else is reachable unless `open`.
     pub grants: Vec<Grant>,
+    /// Beside them every name and every public unicast address, on all ports and unread:
+    /// where everything is reachable, no name that a client says could be held against it.
+    pub open: bool,
     /// TLS without the right name.
     pub tls_without_name: WithoutName,
     /// Limits.

@@ -119,7 +119,11 @@ const RULES: &[(&str, Danger, Rule)] = {
         ("capabilities.keep", Kernel, Added),
         ("environment.pass", HostReads, Added),
         ("environment.set", HostReads, Added),
-        ("network.mode", Network, Ladder(&["none", "allowlist"])),
+        (
+            "network.mode",
+            Network,
+            Ladder(&["none", "allowlist", "open"]),
+        ),
         ("network.allow", Network, Added),
         (
             "network.tls_without_name",
@@ -539,6 +543,7 @@ mod tests {
             ("environment.pass = ['CI_A']", "environment.pass = ['CI_*']"),
             ("environment.set.A = 'x'", "environment.set.A = 'y'"),
             ("", "network.mode = 'allowlist'"),
+            ("network.mode = 'allowlist'", "network.mode = 'open'"),
             (
                 "network = { mode = 'allowlist' }",
                 "network = { mode = 'allowlist', allow = [{ to = 'a.b', ports = [443] }] }",

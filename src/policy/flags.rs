@@ -201,10 +201,15 @@ impl FromStr for TmpfsFlag {
 impl FromStr for AllowFlag {
     type Err = TextError;
 
-    /// What follows the only `:` is the port; where there are more, it is an IPv6 address.
+    /// What follows the only `:` is the port; where there are more, it is an IPv6 address,
+    /// which has a port only in brackets: `[ADDRESS]:PORT`, `[ADDRESS/PREFIX]:PORT`.
     fn from_str(text: &str) -> Result<Self, TextError> {
-        let (to, ports) = match text.split_once(':') {
-            Some((to, ports)) if !ports.contains([':', '/']) => (to, Some(ports)),
+        let bracketed = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("]:"));
+        let (to, ports) = match (bracketed, text.split_once(':')) {
+            (Some((to, ports)), _) if to.contains(':') => (to, Some(ports)),
+            (_, Some((to, ports))) if !ports.contains([':', '/']) => (to, Some(ports)),
             _ => (text, None),
         };
         let mistake = |error: Malformed| refuse(text, "a destination", error.0);
@@ -280,6 +285,30 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_address_has_a_port_in_brackets() {
+        for (text, to, port) in [
+            ("[2001:db8::1]:8080", "2001:db8::1/128", 8080),
+            ("[2001:db8::/32]:80", "2001:db8::/32", 80),
+            ("2001:db8::/32", "2001:db8::/32", 443),
+        ] {
+            let flag: AllowFlag = text.parse().unwrap();
+            assert_eq!(
+                (flag.to.to_string().as_str(), flag.ports),
+                (to, Ports::one(port))
+            );
+        }
+        for bad in [
+            "[a.b]:80",
+            "[10.0.0.1]:80",
+            "[2001:db8::1]",
+            "[2001:db8::1]:",
+            "[::1",
+        ] {
+            assert!(bad.parse::<AllowFlag>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn destinations_have_port_443_unless_said() {
         let read = |text: &str| {
             let allow = text.parse::<AllowFlag>();
@@ -306,7 +335,7 @@ mod tests {
             "10.0.0.1/8",
             "https://a.b",
             "a.b/x",
-            "[::1]:80",
+            "[::1:80",
         ] {
             assert!(read(text).is_err(), "{text:?}");
         }

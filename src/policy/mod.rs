@@ -245,6 +245,8 @@ pub enum NetworkMode {
     None,
     /// What the policy names, and nothing else.
     Allowlist,
+    /// Every name and every public unicast address by TCP, and what [`NetworkRules::allow`] names.
+    Open,
 }
 
 /// `[network]` beside its mode.
@@ -284,8 +286,9 @@ impl Policy {
 
 impl NetworkRules {
     /// What decides about a connection or a query.
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self, mode: NetworkMode) -> Rules {
         Rules {
+            open: mode == NetworkMode::Open,
             grants: self.allow.iter().map(|allow| allow.grant.clone()).collect(),
             tls_without_name: self.tls_without_name.value,
             limits: Limits {

@@ -258,7 +258,7 @@ tables! {
 
     /// `[network]`.
     RawNetwork {
-        /// `none`: a loopback of its own and nothing else; `allowlist`: what `allow` names and nothing else.
+        /// `none`: a loopback of its own and nothing else; `allowlist`: what `allow` names and nothing else; `open`: every name and public address by TCP, and what `allow` names.
         /// Relaxing this allows the job to send what it knows to the destinations of `allow`.
         mode: Option<Written<NetworkMode>>,
         /// What the job may reach.

@@ -57,7 +57,7 @@ words! {
     RootfsMode { "read-only" = ReadOnly, "overlay" = Overlay }
     SyscallProfile { "strict" = Strict, "job" = Job }
     OnDenied { "errno" = Errno, "record" = Record, "kill" = Kill }
-    NetworkMode { "none" = None, "allowlist" = Allowlist }
+    NetworkMode { "none" = None, "allowlist" = Allowlist, "open" = Open }
     Proto { "tls" = Tls, "http" = Http, "raw" = Raw }
     WithoutName { "refuse" = Refuse, "allow" = Allow }
     Control { "cgroup" = Cgroup, "landlock" = Landlock, "groups" = Groups, "disk" = Disk }
@@ -120,8 +120,8 @@ mod tests {
             "\"Job\" is not one of \"strict\", \"job\", did you mean \"job\"?"
         );
         assert_eq!(
-            NetworkMode::from_word("open").unwrap_err(),
-            "\"open\" is not one of \"none\", \"allowlist\""
+            NetworkMode::from_word("everything").unwrap_err(),
+            "\"everything\" is not one of \"none\", \"allowlist\", \"open\""
         );
     }
 }

@@ -85,14 +85,18 @@ fn resolvers(text: &str) -> Vec<SocketAddr> {
 pub fn event(rules: &Rules, published: &[Published], record: Record) -> Option<Kind> {
     Some(match record {
         Record::Allowed(connection, asked, grant) => {
-            let grant = rules.grants.get(usize::from(grant))?;
+            let rule = match rules.grants.get(usize::from(grant)) {
+                Some(grant) => grant.to.to_string(),
+                None if rules.open => "network open".to_owned(),
+                None => return None,
+            };
             let (name, address, port) = parts(asked);
             Kind::NetworkAllowed {
                 connection,
                 name,
                 address,
                 port,
-                rule: grant.to.to_string(),
+                rule,
             }
         }
         Record::Ended(connection, sent, received) => Kind::NetworkEnded {

@@ -319,6 +319,7 @@ mod tests {
     fn decider() -> Decider {
         let rules = Rules {
             grants: Vec::new(),
+            open: false,
             tls_without_name: WithoutName::Refuse,
             limits: Limits {
                 connections: 0,

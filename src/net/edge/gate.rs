@@ -201,6 +201,7 @@ mod tests {
     fn decider() -> Decider {
         let rules = Rules {
             grants: Vec::new(),
+            open: false,
             tls_without_name: WithoutName::Allow,
             limits: Limits {
                 connections: 1,

@@ -1,6 +1,7 @@
 //! [pure] What the plan says of a network address.
 
 use crate::net::grant::{Grant, Name, Rules, Target};
+use crate::net::special::special;
 use crate::sandbox::plan::{Namespace, Op, Plan};
 use core::net::IpAddr;
 use serde::Serialize;
@@ -74,6 +75,20 @@ fn granted(rules: Option<&Rules>, host: &str) -> (bool, String) {
             format!("{} port {}", grant.to, ports.join(", "))
         })
         .collect();
+    if leading.is_empty() && rules.is_some_and(|rules| rules.open) {
+        return match host.parse().ok().and_then(special) {
+            None => (
+                true,
+                "network open: every name and public address, by TCP".to_owned(),
+            ),
+            Some(what) => (
+                false,
+                format!(
+                    "network open has public addresses, and this is {what}; --allow {host}:PORT would grant it"
+                ),
+            ),
+        };
+    }
     if leading.is_empty() {
         let told = "no grant leads there: a name is answered with NXDOMAIN, a connection is reset";
         return (false, format!("{told}; --allow {host}:PORT would grant it"));
@@ -111,6 +126,7 @@ mod tests {
                 grant(Target::Below(name("example.net")), 80),
                 grant(Target::Network(Cidr::parse("9.9.9.0/24").unwrap()), 53),
             ],
+            open: false,
             tls_without_name: WithoutName::Refuse,
             limits: Limits {
                 connections: 1,
@@ -133,5 +149,12 @@ mod tests {
             assert!(!asked(refused).0, "{refused}");
         }
         assert!(asked("9.9.8.1").1.contains("--allow 9.9.8.1:PORT"));
+        let rules = Rules {
+            open: true,
+            ..rules
+        };
+        let asked = |host: &str| granted(Some(&rules), host).0;
+        assert!(asked("a.example") && asked("9.9.8.1") && asked("2620:fe::fe"));
+        assert!(!asked("10.0.0.1") && !asked("fd00:ec2::254"));
     }
 }

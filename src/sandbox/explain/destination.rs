@@ -55,6 +55,7 @@ fn destination(
     let to = match (name, address) {
         // Only asked for, by DNS: the port is not known yet.
         (Some(name), None) if port == DNS_PORT => name.to_owned(),
+        (None, Some(host)) if host.contains(':') => format!("[{host}]:{port}"),
         (Some(host), _) | (None, Some(host)) => format!("{host}:{port}"),
         (None, None) => format!("port {port}"),
     };
@@ -73,6 +74,9 @@ fn remedy(to: &str, address: Option<&str>, port: u16, reason: Reason) -> Remedy 
             Remedy::policy(format!("--allow {to}"), RISK)
         }
         Reason::Decided(Decided::Special) | Reason::Met(Obstacle::Neighbour) => match address {
+            Some(address) if address.contains(':') => {
+                Remedy::policy(format!("--allow [{address}]:{port}"), LOCAL)
+            }
             Some(address) => Remedy::policy(format!("--allow {address}:{port}"), LOCAL),
             None => Remedy::None,
         },

@@ -18,8 +18,12 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Rules> {
     let (actual, rules) = if draft.policy.has_network() {
         require(draft);
         warn(draft);
-        let rules = draft.policy.network_rules.rules();
-        let reached = count(rules.grants.len(), "grant");
+        let rules = draft.policy.network_rules.rules(mode.value);
+        let reached = match (rules.open, rules.grants.len()) {
+            (true, 0) => "every public address".to_owned(),
+            (true, grants) => format!("every public address and {}", count(grants, "grant")),
+            (false, grants) => count(grants, "grant"),
+        };
         let published = match draft.policy.network_rules.publish.len() {
             0 => String::new(),
             ports => format!(", {} from outside", count(ports, "port")),
@@ -132,10 +136,10 @@ pub(super) fn text(rules: &Rules) -> Vec<String> {
         format!("{} port {}{read}", grant.to, ports_text(&grant.ports))
     };
     let mut lines: Vec<String> = rules.grants.iter().map(grant).collect();
-    let rest = if lines.is_empty() {
-        "nothing"
-    } else {
-        "nothing else"
+    let rest = match (rules.open, lines.is_empty()) {
+        (true, _) => "every name and public address by TCP, not read",
+        (false, true) => "nothing",
+        (false, false) => "nothing else",
     };
     let without = match rules.tls_without_name {
         WithoutName::Refuse => "refused",
