@@ -12,14 +12,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// Public, and in nobody's use here.
-const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+/// The resolver, neighbour of the host and its gateway to everywhere.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 /// Says what the server said.
 const FETCH: &str = "fetch() { exec 3<>/dev/tcp/$1/$2 && echo hello >&3 && cat <&3; }; ";
 
-struct World {
-    host: Child,
-    far: Child,
+/// A host and all that it can reach.
+pub struct World {
+    pub host: Child,
+    pub far: Child,
     /// Queries that reached the resolver, as they were.
     asked: Arc<Mutex<Vec<Vec<u8>>>>,
 }
@@ -27,10 +29,15 @@ struct World {
 impl Drop for World {
     fn drop(&mut self) {
         for keeper in [&mut self.host, &mut self.far] {
-            keeper.kill().unwrap();
-            keeper.wait().unwrap();
+            end(keeper);
         }
     }
+}
+
+/// Gives up a namespace.
+pub fn end(keeper: &mut Child) {
+    keeper.kill().unwrap();
+    keeper.wait().unwrap();
 }
 
 /// A process that keeps a network namespace.
@@ -53,6 +60,7 @@ pub fn namespace(keeper: &Child) -> String {
     format!("/proc/{}/ns/net", keeper.id())
 }
 
+/// ip(8) in a namespace.
 pub fn ip(within: &Child, arguments: &str) {
     let mut command = Command::new("nsenter");
     command
@@ -78,7 +86,8 @@ pub fn within<T: Send + 'static>(keeper: &Child, work: impl FnOnce() -> T + Send
 }
 
 impl World {
-    fn new() -> Self {
+    /// While nobody counts descriptors.
+    pub fn new() -> Self {
         let (host, far) = (keeper(), keeper());
         let pair = format!("link add near type veth peer name away netns {}", far.id());
         ip(&host, &pair);
@@ -109,7 +118,12 @@ impl World {
     }
 
     /// `cofferdam`, on the host with this resolver.
-    fn cofferdam(&self, site: &Site, root: bool, arguments: &[&str]) -> Output {
+    pub fn cofferdam(&self, site: &Site, root: bool, arguments: &[&str]) -> Output {
+        output(self.command(site, root, &program()).args(arguments))
+    }
+
+    /// A program on the host with this resolver, as root or as the account.
+    pub fn command(&self, site: &Site, root: bool, program: &str) -> Command {
         let conf = site.base().join("resolv.conf");
         site.write(&conf, &format!("nameserver {RESOLVER}\n"));
         let mount = format!(
@@ -126,19 +140,25 @@ impl World {
             home = account.home.display().to_string();
         }
         command.args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
-        command.arg(format!("HOME={home}")).arg(program());
-        output(command.args(arguments).current_dir("/"))
+        command.arg(format!("HOME={home}")).arg(program);
+        command.current_dir("/");
+        command
     }
 }
 
-/// A records: every name is the server's, but `inward` is this host's.
+/// A records: every name is the server's, but `inward` is this host's, and `at-1-2-3-4.`
+/// is what it says.
 fn resolve(socket: &UdpSocket, asked: &Mutex<Vec<Vec<u8>>>) {
     let mut query = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut query) {
         let query = &query[..length];
         asked.lock().unwrap().push(query.to_vec());
         let inward = query.windows(6).any(|part| part == b"inward");
-        let address = if inward { Ipv4Addr::LOCALHOST } else { SERVER };
+        let address = if inward {
+            Ipv4Addr::LOCALHOST
+        } else {
+            literal(query).unwrap_or(SERVER)
+        };
         let mut answer = [&query[..2], b"\x81\x80\0\x01\0\x01\0\0\0\0", &query[12..]].concat();
         answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04");
         answer.extend(address.octets());
@@ -146,8 +166,15 @@ fn resolve(socket: &UdpSocket, asked: &Mutex<Vec<Vec<u8>>>) {
     }
 }
 
+/// The address that the first label of a question is.
+fn literal(query: &[u8]) -> Option<Ipv4Addr> {
+    let length = usize::from(*query.get(12)?);
+    let label = std::str::from_utf8(query.get(13..13 + length)?).ok()?;
+    label.strip_prefix("at-")?.replace('-', ".").parse().ok()
+}
+
 /// Says so to whoever says something.
-fn serve(listener: &TcpListener) {
+pub fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         let mut word = [0; 6];

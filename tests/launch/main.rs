@@ -19,6 +19,7 @@ mod crash;
 mod cycles;
 mod egress;
 mod ending;
+mod firewall;
 mod ids;
 mod limits;
 mod mounts;
