@@ -29,7 +29,7 @@ const TIMED_OUT: u8 = 124;
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     about = "Run an untrusted job and wait for it",
-    after_help = "Examples:\n  cofferdam run -w . -- make                     a build; the job may write this directory\n  cofferdam run -w .:copy -- ./configure         …writes are thrown away at the end\n  cofferdam run -p strict -w .:ro -- ./checker   a program that only reads and computes\n  cofferdam run --allow registry.example.com -w . -- make deps   …TLS to that name and nowhere else\n  cofferdam run -d --name web -- ./server        in the background; see ps, logs, stop\n\nExit code: the command's own, 128+n for signal n, 124 at the time limit, 126 and 127 when the\ncommand cannot be executed or found, 125 when Cofferdam failed or refused."
+    after_help = "Examples:\n  cofferdam run -w . -- make                     a build; the job may write this directory\n  cofferdam run -w .:copy -- ./configure         …writes are thrown away at the end\n  cofferdam run -p strict -w .:ro -- ./checker   a program that only reads and computes\n  cofferdam run --allow registry.example.com -w . -- make deps   …TLS to that name and nowhere else\n  cofferdam run -d --name web -- ./server        in the background; see ps, logs, stop\n  cofferdam run -d --publish 8080:80 --name web -- busybox httpd -f -p 80\n                                                 …reached at 127.0.0.1:8080\n\nExit code: the command's own, 128+n for signal n, 124 at the time limit, 126 and 127 when the\ncommand cannot be executed or found, 125 when Cofferdam failed or refused."
 )]
 pub struct Args {
     /// What is run, and how it is confined
