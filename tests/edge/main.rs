@@ -174,6 +174,7 @@ fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits
     });
     let rules = Rules {
         grants,
+        open: false,
         tls_without_name: WithoutName::Refuse,
         limits,
     };
