@@ -67,10 +67,8 @@ pub fn memory(host: &Host) -> Vec<Row> {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        let said = job.stdout.as_mut().ok_or("no output")?;
-        BufReader::new(said)
-            .read_line(&mut line)
-            .map_err(|error| error.to_string())?;
+        let said = job.stdout.as_mut().unwrap();
+        BufReader::new(said).read_line(&mut line).unwrap();
         let memory = if line.trim() == "open" {
             edge(&job).and_then(|edge| pss(&edge.into()))
         } else {
@@ -79,7 +77,7 @@ pub fn memory(host: &Host) -> Vec<Row> {
             ))
         };
         drop(job.stdin.take());
-        job.wait().map_err(|error| error.to_string())?;
+        job.wait().unwrap();
         memory
     });
     vec![match measured {
