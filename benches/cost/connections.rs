@@ -67,10 +67,8 @@ pub fn memory(host: &Host) -> Vec<Row> {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        let said = job.stdout.as_mut().ok_or("no output")?;
-        BufReader::new(said)
-            .read_line(&mut line)
-            .map_err(|error| error.to_string())?;
+        let said = job.stdout.as_mut().unwrap();
+        BufReader::new(said).read_line(&mut line).unwrap();
         let memory = if line.trim() == "open" {
             edge(&job).and_then(|edge| pss(&edge.into()))
         } else {
@@ -78,8 +76,7 @@ pub fn memory(host: &Host) -> Vec<Row> {
                 "the job said {line:?}: it needs 2 descriptors for each connection"
             ))
         };
-        drop(job.stdin.take());
-        job.wait().map_err(|error| error.to_string())?;
+        end(job);
         memory
     });
     vec![match measured {
@@ -92,6 +89,12 @@ pub fn memory(host: &Host) -> Vec<Row> {
         },
         Err(why) => Row::not_measured(&what, MEMORY.0, MEMORY.1, &why),
     }]
+}
+
+/// Closes its stdin, which ends it.
+fn end(mut job: Child) {
+    drop(job.stdin.take());
+    job.wait().unwrap();
 }
 
 fn address() -> String {

@@ -3,9 +3,9 @@
 //! Scenarios by the numbers that tests/vm/README.md lists. Wherever something is
 //! refused, a control of the same rules and another caller shows that it is there.
 
-use crate::egress::{RESOLVER, SERVER, World, end, ip, keeper, serve, within};
 use crate::site::{Site, output, signal, stdout, until};
 use crate::support::skip;
+use crate::world::{RESOLVER, SERVER, World, end, ip, keeper, serve, within};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod commands;
 mod crash;
 mod cycles;
@@ -33,3 +34,4 @@ mod site;
 mod streams;
 mod terminals;
 mod workspace;
+mod world;

@@ -2,9 +2,9 @@
 //!
 //! The job is `listener`. The world is a host with one link to a neighbour.
 
-use crate::egress::{ip, keeper, namespace, within};
 use crate::site::{Site, output, program, stderr, stdout, text, until};
 use crate::support::skip;
+use crate::world::{ip, keeper, namespace, within};
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

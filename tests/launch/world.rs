@@ -1,0 +1,180 @@
+//! A network that a test makes: a host with one link to a resolver and a server.
+
+use crate::site::{Site, output, program, until};
+use rustix::fd::AsFd;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// Public, and in nobody's use here.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+/// The resolver, neighbour of the host and its gateway to everywhere.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+/// A host and all that it can reach.
+pub struct World {
+    pub host: Child,
+    pub far: Child,
+    /// Queries that reached the resolver, as they were.
+    pub asked: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for keeper in [&mut self.host, &mut self.far] {
+            end(keeper);
+        }
+    }
+}
+
+/// Gives up a namespace.
+pub fn end(keeper: &mut Child) {
+    keeper.kill().unwrap();
+    keeper.wait().unwrap();
+}
+
+/// A process that keeps a network namespace.
+pub fn keeper() -> Child {
+    let child = Command::new("unshare")
+        .args(["--net", "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    until("a network namespace", || {
+        let its = std::fs::read_link(namespace(&child)).ok()?;
+        (its != own).then_some(())
+    });
+    child
+}
+
+pub fn namespace(keeper: &Child) -> String {
+    format!("/proc/{}/ns/net", keeper.id())
+}
+
+/// ip(8) in a namespace.
+pub fn ip(within: &Child, arguments: &str) {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net={}", namespace(within)))
+        .arg("ip");
+    assert!(
+        command
+            .args(arguments.split(' '))
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+/// Runs `work` in a thread of its own within the namespace.
+pub fn within<T: Send + 'static>(keeper: &Child, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let file = File::open(namespace(keeper)).unwrap();
+    let thread = std::thread::spawn(move || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        work()
+    });
+    thread.join().unwrap()
+}
+
+impl World {
+    /// While nobody counts descriptors.
+    pub fn new() -> Self {
+        let (host, far) = (keeper(), keeper());
+        let pair = format!("link add near type veth peer name away netns {}", far.id());
+        ip(&host, &pair);
+        for arguments in [
+            "addr add 10.9.0.1/24 dev near",
+            "link set lo up",
+            "link set near up",
+        ] {
+            ip(&host, arguments);
+        }
+        for arguments in [
+            "addr add 10.9.0.2/24 dev away",
+            "addr add 93.184.216.34/32 dev away",
+            "link set away up",
+        ] {
+            ip(&far, arguments);
+        }
+        ip(&host, "route add default via 10.9.0.2");
+        let (resolver, server) = within(&far, || {
+            let resolver = UdpSocket::bind((RESOLVER, 53)).unwrap();
+            (resolver, TcpListener::bind((SERVER, 8080)).unwrap())
+        });
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let queries = Arc::clone(&asked);
+        std::thread::spawn(move || resolve(&resolver, &queries));
+        std::thread::spawn(move || serve(&server));
+        Self { host, far, asked }
+    }
+
+    /// `cofferdam`, on the host with this resolver.
+    pub fn cofferdam(&self, site: &Site, root: bool, arguments: &[&str]) -> Output {
+        output(self.command(site, root, &program()).args(arguments))
+    }
+
+    /// A program on the host with this resolver, as root or as the account.
+    pub fn command(&self, site: &Site, root: bool, program: &str) -> Command {
+        let conf = site.base().join("resolv.conf");
+        site.write(&conf, &format!("nameserver {RESOLVER}\n"));
+        let mount = format!(
+            "mount --bind {} /etc/resolv.conf && exec \"$@\"",
+            conf.display()
+        );
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", namespace(&self.host)));
+        command.args(["unshare", "--mount", "sh", "-c", &mount, "sh"]);
+        let (account, mut home) = (&site.account, "/root".to_owned());
+        if !root {
+            let (uid, gid) = (account.uid.to_string(), account.gid.to_string());
+            command.args(["setpriv", "--reuid", &uid, "--regid", &gid, "--init-groups"]);
+            home = account.home.display().to_string();
+        }
+        command.args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+        command.arg(format!("HOME={home}")).arg(program);
+        command.current_dir("/");
+        command
+    }
+}
+
+/// A records: every name is the server's, but `inward` is this host's, and `at-1-2-3-4.`
+/// is what it says.
+fn resolve(socket: &UdpSocket, asked: &Mutex<Vec<Vec<u8>>>) {
+    let mut query = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut query) {
+        let query = &query[..length];
+        asked.lock().unwrap().push(query.to_vec());
+        let inward = query.windows(6).any(|part| part == b"inward");
+        let address = if inward {
+            Ipv4Addr::LOCALHOST
+        } else {
+            literal(query).unwrap_or(SERVER)
+        };
+        let mut answer = [&query[..2], b"\x81\x80\0\x01\0\x01\0\0\0\0", &query[12..]].concat();
+        answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04");
+        answer.extend(address.octets());
+        socket.send_to(&answer, from).unwrap();
+    }
+}
+
+/// The address that the first label of a question is.
+fn literal(query: &[u8]) -> Option<Ipv4Addr> {
+    let length = usize::from(*query.get(12)?);
+    let label = std::str::from_utf8(query.get(13..13 + length)?).ok()?;
+    label.strip_prefix("at-")?.replace('-', ".").parse().ok()
+}
+
+/// Says so to whoever says something.
+pub fn serve(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut word = [0; 6];
+        if stream.read_exact(&mut word).is_ok() {
+            stream.write_all(b"served\n").unwrap();
+        }
+    }
+}
