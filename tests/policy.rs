@@ -85,9 +85,14 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[engine]", "unknown key `engine`", " ^^^^^^"),
     ("[[socket]]", "unknown key `socket`", "  ^^^^^^"),
     (
-        "network.publish = []",
-        "unknown key `network.publish`",
-        "        ^^^^^^^",
+        "network.published = []",
+        "unknown key `network.published`",
+        "        ^^^^^^^^^",
+    ),
+    (
+        "network.publish = ['8080']",
+        "network.publish: \"8080\" is no published port: write [ADDRESS:]HOSTPORT:PORT",
+        "                   ^^^^^^",
     ),
     (
         "network.limits.conections = 3",

@@ -20,7 +20,7 @@ const SIDES: [&str; 8] = [
 ];
 
 /// What code inside a sandbox may know of the pure rooms.
-const KNOWN_INSIDE: [&str; 10] = [
+const KNOWN_INSIDE: [&str; 11] = [
     "sandbox",
     "sandbox::plan",
     "sandbox::message",
@@ -28,6 +28,7 @@ const KNOWN_INSIDE: [&str; 10] = [
     "sandbox::filters",
     "confine",
     "linux",
+    "net::publish",
     "net::rules",
     "policy",
     "source::origin",

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Writes the bundle and gives its directory.
 pub fn write(host: &Host, name: &str, plan: &Value, filtered: bool) -> PathBuf {
     let bundle = host.make(name, 0o755);
-    let root = host.make(&format!("{name}/rootfs"), 0o755);
+    let root = host.make(format!("{name}/rootfs"), 0o755);
     let steps: Vec<&Value> = plan["steps"]
         .as_array()
         .unwrap()

@@ -116,7 +116,7 @@ fn census(host: &Host) -> Census {
             .flat_map(|process| namespaces(process))
             .collect::<BTreeSet<_>>()
             .len(),
-        files: entries(&host.directory.join("run"))
+        files: entries(&host.runtime)
             + entries(Path::new("/run/cofferdam"))
             + entries(Path::new("/dev/shm")),
     }

@@ -41,6 +41,8 @@ impl Cgroups {
 pub struct Host {
     /// Temporary directory; not below /tmp, which a sandbox replaces.
     pub directory: PathBuf,
+    /// State of running sandboxes: in memory, as the runtime directory of a login session is.
+    pub runtime: PathBuf,
     account: Option<Account>,
     pub cgroups: Cgroups,
     /// The tester is root.
@@ -52,17 +54,20 @@ impl Host {
         let by_root = rustix::process::getuid().is_root();
         let account = account.map(|name| find(name).expect("--as: no such user"));
         assert!(account.is_none() || by_root, "--as needs root");
-        let directory = PathBuf::from(format!("/var/tmp/cofferdam-bench.{}", std::process::id()));
+        let name = format!("cofferdam-bench.{}", std::process::id());
+        let directory = Path::new("/var/tmp").join(&name);
         let host = Self {
             directory,
+            runtime: Path::new("/dev/shm").join(name),
             account,
             cgroups,
             by_root,
         };
         fs::create_dir(&host.directory).unwrap();
         host.give(&host.directory);
+        fs::create_dir(&host.runtime).unwrap();
+        host.make(&host.runtime, 0o700);
         for (name, mode) in [
-            ("run", 0o700),
             ("data", 0o700),
             ("home", 0o755),
             ("programs", 0o755),
@@ -79,8 +84,8 @@ impl Host {
         host
     }
 
-    /// A directory below ours that the measured user owns.
-    pub fn make(&self, name: &str, mode: u32) -> PathBuf {
+    /// A directory below ours, or at an absolute path, that the measured user owns.
+    pub fn make(&self, name: impl AsRef<Path>, mode: u32) -> PathBuf {
         let path = self.directory.join(name);
         fs::create_dir_all(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -132,7 +137,7 @@ impl Host {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.directory.join("home"))
             .env("LANG", "C.UTF-8")
-            .env("XDG_RUNTIME_DIR", self.directory.join("run"))
+            .env("XDG_RUNTIME_DIR", &self.runtime)
             .env("XDG_DATA_HOME", self.directory.join("data"))
             .current_dir(&self.directory)
             .stdin(Stdio::null())
@@ -215,8 +220,10 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
-            eprintln!("{}: {error}", self.directory.display());
+        for directory in [&self.directory, &self.runtime] {
+            if let Err(error) = fs::remove_dir_all(directory) {
+                eprintln!("{}: {error}", directory.display());
+            }
         }
     }
 }

@@ -97,7 +97,8 @@ fn proportional(host: &Host, name: &str) -> Result<f64, String> {
     processes.values().map(|process| pss(&process["pid"])).sum()
 }
 
-fn pss(pid: &Value) -> Result<f64, String> {
+/// KiB of a process.
+pub fn pss(pid: &Value) -> Result<f64, String> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .map_err(|error| format!("{pid}: {error}"))?;
     field(&text, "Pss:").ok_or_else(|| format!("{pid}: no Pss"))

@@ -15,9 +15,11 @@
 mod build;
 mod bundle;
 mod calls;
+mod connections;
 mod cycles;
 mod host;
 mod idle;
+mod published;
 mod start;
 mod table;
 mod throughput;
@@ -27,7 +29,7 @@ use host::{Cgroups, Host};
 use std::path::PathBuf;
 use table::Row;
 
-const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|systemd|DIR] [--rounds N] [--cycles N] [--idle N] [--transfers N] [--files N] [--only start|build|calls|idle|cycles|throughput]
+const USAGE: &str = "usage: cost --programs DIR [--as USER] [--cgroup none|systemd|DIR] [--rounds N] [--cycles N] [--idle N] [--transfers N] [--files N] [--only start|build|calls|idle|cycles|throughput|connect|published|open]
   --programs  directory of the optimised cofferdam and cofferdam-init
   --as        by root only: measure as this ordinary user, and read what only root can
   --cgroup    limits by scopes of the user manager, or below a delegated directory (none)
@@ -52,11 +54,10 @@ struct Options {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.peek().is_some_and(|first| first == "--inner") {
-        return calls::inner();
+    if inner() {
+        return;
     }
-    let options = parse(arguments);
+    let options = parse(std::env::args().skip(1));
     let host = Host::new(
         &options.programs,
         options.account.as_deref(),
@@ -64,7 +65,7 @@ fn main() {
     );
     println!("{}\n", host.describe());
     type Part = (&'static str, fn(&Host, &Options) -> Vec<Row>);
-    let parts: [Part; 6] = [
+    let parts: [Part; 9] = [
         ("start", |host, options| {
             start::measure(host, options.rounds)
         }),
@@ -77,6 +78,9 @@ fn main() {
         ("throughput", |host, options| {
             throughput::measure(host, options.transfers)
         }),
+        ("connect", |host, _| connections::first_byte(host)),
+        ("published", |host, _| published::measure(host)),
+        ("open", |host, _| connections::memory(host)),
     ];
     println!("{}", table::HEAD);
     for (name, measure) in parts {
@@ -86,6 +90,20 @@ fn main() {
             }
         }
     }
+}
+
+/// What this program does where it is the measured job; false where it measures.
+fn inner() -> bool {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["--inner"] => calls::inner(),
+        ["--connect", address, count] => connections::connect(address, count.parse().unwrap()),
+        ["--hold", address, count] => connections::hold(address, count.parse().unwrap()),
+        ["--serve", port] => published::serve(port.parse().unwrap()),
+        _ => return false,
+    }
+    true
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Options {

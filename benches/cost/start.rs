@@ -126,7 +126,7 @@ fn crun<'a>(host: &'a Host, name: &'static str, filtered: bool) -> Ready<'a> {
     let plan = host.output(&mut host.cofferdam(&["plan", "--", "/bin/true"]))?;
     let plan = serde_json::from_str(&plan).map_err(|error| error.to_string())?;
     let bundle = bundle::write(host, &name.replace(' ', "-"), &plan, filtered);
-    let state = host.make("crun-state", 0o700);
+    let state = host.make(host.runtime.join("crun"), 0o700);
     let manager = match host.cgroups {
         Cgroups::None => "disabled",
         Cgroups::Systemd => "systemd",

@@ -173,6 +173,8 @@ pub enum Kind {
         /// How many.
         count: u64,
     },
+    /// The network edge was killed, or said what it cannot say; the sandbox ends with it.
+    EdgeLost,
     /// A supervisor died; found out by the command that cleaned up.
     SupervisorLost,
     /// What it left behind is gone.
@@ -321,6 +323,7 @@ impl Kind {
             | Self::TimeLimit { .. }
             | Self::DiskLimit { .. }
             | Self::Dropped { .. }
+            | Self::EdgeLost
             | Self::SupervisorLost
             | Self::Recovered
             | Self::Exited { .. }

@@ -133,6 +133,7 @@ impl Kind {
             }
             Self::LogTruncated { bytes } => format!("log full: {bytes} bytes of output lost"),
             Self::Dropped { count } => format!("{count} events not written: too many, too fast"),
+            Self::EdgeLost => "the network edge was gone".to_owned(),
             Self::SupervisorLost => "the supervisor was gone".to_owned(),
             Self::Recovered => "what it left is cleaned up".to_owned(),
             Self::Exited { status } => format!("exited: {}", ended(*status)),

@@ -54,6 +54,8 @@ pub const IPV6_TRANSPARENT: u64 = 75;
 pub const SO_ERROR: u64 = 4;
 /// What close does with data that are not sent yet.
 pub const SO_LINGER: u64 = 13;
+/// getsockopt(2): memory of a socket, by use (4.12).
+pub const SO_MEMINFO: u64 = 55;
 /// Sends small writes at once.
 pub const TCP_NODELAY: u64 = 1;
 /// Attaches a classic BPF program.
@@ -115,6 +117,7 @@ mod tests {
         same(SO_ZEROCOPY, libc::SO_ZEROCOPY);
         same(SO_ERROR, libc::SO_ERROR);
         same(SO_LINGER, libc::SO_LINGER);
+        same(SO_MEMINFO, libc::SO_MEMINFO);
         same(TCP_NODELAY, libc::TCP_NODELAY);
         same(TCP_ULP, libc::TCP_ULP);
         same(TCP_REPAIR, libc::TCP_REPAIR);

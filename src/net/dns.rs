@@ -23,9 +23,11 @@ const TRUNCATED: u16 = 0x0200;
 const RECURSION_DESIRED: u16 = 0x0100;
 const RECURSION_AVAILABLE: u16 = 0x0080;
 const RCODE: u16 = 0x000f;
+const NAME_ERROR: u16 = 3;
 const CLASS_IN: u16 = 1;
 const TYPE_A: u16 = 1;
 const TYPE_CNAME: u16 = 5;
+const TYPE_SOA: u16 = 6;
 const TYPE_AAAA: u16 = 28;
 const TYPE_OPT: u16 = 41;
 /// The DNSSEC OK bit of EDNS, which an answer repeats (RFC 3225 §3).
@@ -145,7 +147,7 @@ pub fn parse(message: &[u8]) -> Result<Query, Refusal> {
 }
 
 impl Query {
-    /// The whole answer, at most 298 bytes.
+    /// The whole answer, at most 315 bytes.
     pub fn answer(&self, reply: Reply) -> Vec<u8> {
         match reply {
             Reply::Address(address, ttl) if self.kind == Kind::A => {
@@ -172,12 +174,13 @@ impl Head {
         } else {
             0
         };
+        let negative = code == NAME_ERROR || code == 0 && address.is_none();
         let counts = [
             self.id,
             RESPONSE | RECURSION_AVAILABLE | desired | code & RCODE,
             u16::from(!self.question.is_empty()),
             u16::from(address.is_some()),
-            0,
+            u16::from(negative),
             u16::from(self.edns.is_some()),
         ];
         let mut out: Vec<u8> = counts.into_iter().flat_map(u16::to_be_bytes).collect();
@@ -188,6 +191,9 @@ impl Head {
             put(&mut out, [4]);
             out.extend_from_slice(&address.octets());
         }
+        if negative {
+            authority(&mut out);
+        }
         if let Some(flags) = self.edns {
             out.push(0);
             put(&mut out, [TYPE_OPT, PAYLOAD]);
@@ -196,6 +202,21 @@ impl Head {
             put(&mut out, [0]);
         }
         out
+    }
+}
+
+/// The SOA record of the root, without which a client keeps no negative answer
+/// (RFC 2308 §3); it may for so many seconds.
+fn authority(out: &mut Vec<u8>) {
+    const NEGATIVE: u32 = 60;
+    out.push(0);
+    put(out, [TYPE_SOA, CLASS_IN]);
+    out.extend_from_slice(&NEGATIVE.to_be_bytes());
+    put(out, [22]);
+    // Neither its server nor its keeper has a name.
+    out.extend_from_slice(&[0, 0]);
+    for number in [1, NEGATIVE, NEGATIVE, NEGATIVE, NEGATIVE] {
+        out.extend_from_slice(&number.to_be_bytes());
     }
 }
 
@@ -527,7 +548,12 @@ mod tests {
     }
 
     #[test]
-    fn other_replies_have_their_code_and_no_record() {
+    fn other_replies_have_their_code_and_negative_ones_how_long_they_hold() {
+        let soa = [
+            &[0, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0, 0, 0, 0, 1][..],
+            &[0, 0, 0, 60].repeat(4),
+        ]
+        .concat();
         for (kind, reply, code) in [
             (28, Reply::Address(Ipv4Addr::LOCALHOST, 1), 0),
             (65, Reply::NoData, 0),
@@ -538,8 +564,11 @@ mod tests {
             let message = asked(&[b"a", b"b"], kind, 1, &[]);
             let answer = parse(&message).unwrap().answer(reply);
             assert_eq!(answer[..4], [0x12, 0x34, 0x81, 0x80 | code]);
-            assert_eq!(answer[4..12], [0, 1, 0, 0, 0, 0, 0, 0]);
-            assert_eq!(answer[12..], message[12..]);
+            let negative = matches!(code, 0 | 3);
+            assert_eq!(answer[4..12], [0, 1, 0, 0, 0, u8::from(negative), 0, 0]);
+            let (question, authority) = answer[12..].split_at(message.len() - 12);
+            assert_eq!(question, &message[12..]);
+            assert_eq!(authority, if negative { &soa[..] } else { &[] });
         }
     }
 
@@ -547,12 +576,13 @@ mod tests {
     fn the_longest_answer_fits_into_udp() {
         let long = [&[b'a'; 63][..], &[b'b'; 63], &[b'c'; 63], &[b'd'; 61]];
         let query = parse(&asked(&long, 1, 1, OPT)).unwrap();
-        let answer = query.answer(Reply::Address(Ipv4Addr::LOCALHOST, u32::MAX));
-        assert!(
-            answer.len() <= 298 && answer.len() < UDP,
-            "{}",
-            answer.len()
-        );
+        let longest = [
+            Reply::Address(Ipv4Addr::LOCALHOST, u32::MAX),
+            Reply::NameError,
+        ]
+        .map(|reply| query.answer(reply).len());
+        assert_eq!(longest, [298, 315]);
+        const { assert!(315 < UDP) };
         let over = [&[b'a'; 63][..], &[b'b'; 63], &[b'c'; 63], &[b'd'; 62]];
         assert_eq!(code(parse(&asked(&over, 1, 1, &[])).unwrap_err()), 1);
     }

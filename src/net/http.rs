@@ -3,7 +3,8 @@
 //! ```text
 //!           ┌──────────────── no body ─────────────────┐
 //! head ──→ Head ──→ length n ──→ Body… ──────────────→ head
-//!             └──→ chunked: size ─→ data ─→ end ─→ size … 0 ─→ last ─→ head
+//!             ├──→ chunked: size ─→ data ─→ end ─→ size … 0 ─→ last ─→ head
+//!             └──→ WebSocket: nothing passes until the server has answered ─→ all, or head
 //! ```
 //! Only what every server reads alike passes (RFC 9112): bytes are never changed, so what
 //! could be read in two ways is refused, and with it all that would turn the connection
@@ -23,6 +24,7 @@ const LENGTH_DIGITS: usize = 18;
 #[derive(Clone, Debug, Default)]
 pub struct Http {
     state: State,
+    begun: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,10 @@ enum State {
     End,
     /// Before the line that ends the last chunk.
     Last,
+    /// The server has to say whether it switches to WebSocket.
+    Switching,
+    /// It has: what follows is no HTTP.
+    Switched,
     Refused(&'static str),
 }
 
@@ -70,6 +76,8 @@ pub struct Head {
     pub length: usize,
     /// What follows it.
     pub body: Body,
+    /// Whether it asks to go on in WebSocket (RFC 6455 §4.1).
+    pub websocket: bool,
 }
 
 /// A host as requests name it: `NAME` or `NAME:PORT`.
@@ -102,8 +110,41 @@ impl Http {
             Ok(next) => next,
             Err(reason) => (State::Refused(reason), Step::Refuse(reason)),
         };
+        if let Step::Head(head) = &step {
+            // The first answer is that to the first request: no other is known from outside.
+            if head.websocket && self.begun {
+                return self.refuse("only the first request may ask for WebSocket");
+            }
+            self.begun = true;
+        }
         self.state = state;
         step
+    }
+
+    fn refuse(&mut self, reason: Refused) -> Step {
+        self.state = State::Refused(reason);
+        Step::Refuse(reason)
+    }
+
+    /// Whether the server has to answer before anything else may pass.
+    pub fn awaits_answer(&self) -> bool {
+        self.state == State::Switching
+    }
+
+    /// The server has answered the request that asked for WebSocket: with 101, or not.
+    pub fn answered(&mut self, switches: bool) {
+        if self.awaits_answer() {
+            self.state = if switches {
+                State::Switched
+            } else {
+                State::Head(0)
+            };
+        }
+    }
+
+    /// Whether the connection is HTTP no more, and everything passes.
+    pub fn has_switched(&self) -> bool {
+        self.state == State::Switched
     }
 
     /// Whether a request has begun and has not ended; until one ends, no other begins.
@@ -119,6 +160,11 @@ impl Http {
             State::End => line_end(waiting, State::End, State::Size),
             State::Last => line_end(waiting, State::Last, State::Head(0)),
             State::Size => size_step(waiting),
+            State::Switching => Ok((State::Switching, Step::NeedMore)),
+            State::Switched => Ok(match waiting.len() {
+                0 => (State::Switched, Step::NeedMore),
+                count => (State::Switched, Step::Pass(count)),
+            }),
             State::Refused(reason) => Err(reason),
         }
     }
@@ -181,13 +227,19 @@ fn head_step(waiting: &[u8], looked: usize) -> Result<(State, Step), Refused> {
         }
         return Ok((State::Head(within.len()), Step::NeedMore));
     };
-    let (host, body) = head(within.get(..length).unwrap_or_default())?;
+    let (host, body, websocket) = head(within.get(..length).unwrap_or_default())?;
     let next = match body {
+        _ if websocket => State::Switching,
         Body::Length(0) => State::Head(0),
         Body::Length(left) => State::Length(left),
         Body::Chunked => State::Size,
     };
-    let head = Head { host, length, body };
+    let head = Head {
+        host,
+        length,
+        body,
+        websocket,
+    };
     Ok((next, Step::Head(head)))
 }
 
@@ -211,7 +263,7 @@ fn head_length(bytes: &[u8], looked: usize) -> Result<Option<usize>, Refused> {
 }
 
 /// What the lines of a whole head say together.
-fn head(bytes: &[u8]) -> Result<(Host, Body), Refused> {
+fn head(bytes: &[u8]) -> Result<(Host, Body, bool), Refused> {
     let mut lines = Lines(bytes);
     let request = request_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields::default();
@@ -226,7 +278,12 @@ fn head(bytes: &[u8]) -> Result<(Host, Body), Refused> {
     {
         return Err("the target is on another host than Host says");
     }
-    Ok((host, fields.body(request.old)?))
+    let body = fields.body(request.old)?;
+    let websocket = fields.websocket()?;
+    if websocket && (request.old || !request.get || body != Body::Length(0)) {
+        return Err("only a GET without a body asks for WebSocket");
+    }
+    Ok((host, body, websocket))
 }
 
 /// Lines without their ends. The head was looked at: CR stands only before LF.
@@ -246,6 +303,7 @@ impl<'a> Iterator for Lines<'a> {
 struct Request<'a> {
     /// HTTP/1.0, which has no chunks.
     old: bool,
+    get: bool,
     /// The host of a target that has one.
     authority: Option<&'a [u8]>,
 }
@@ -271,7 +329,11 @@ fn request_line(line: &[u8]) -> Result<Request<'_>, Refused> {
         return Err("CONNECT would open a tunnel");
     }
     let authority = authority(method, target)?;
-    Ok(Request { old, authority })
+    Ok(Request {
+        old,
+        get: method == b"GET",
+        authority,
+    })
 }
 
 /// The host in the target's absolute form; none in `/PATH`, or in `*` for OPTIONS.
@@ -316,10 +378,13 @@ struct Fields<'a> {
     host: Option<&'a [u8]>,
     length: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
+    upgrade: Option<&'a [u8]>,
+    /// `Connection` names `Upgrade`.
+    upgrades: bool,
 }
 
 /// Fields that `Connection` may not have taken off on the way (RFC 9110 §7.6.1).
-const KEPT: [&[u8]; 4] = [b"host", b"content-length", b"transfer-encoding", b"upgrade"];
+const KEPT: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
 
 impl<'a> Fields<'a> {
     fn take(&mut self, line: &'a [u8]) -> Result<(), Refused> {
@@ -340,9 +405,28 @@ impl<'a> Fields<'a> {
                 value,
                 "Transfer-Encoding stands there twice",
             ),
-            b"upgrade" => Err("the request asks for another protocol"),
-            b"connection" => connection(value),
+            b"upgrade" => once(&mut self.upgrade, value, "Upgrade stands there twice"),
+            b"connection" => self.connection(value),
             _ => Ok(()),
+        }
+    }
+
+    fn connection(&mut self, value: &[u8]) -> Result<(), Refused> {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if KEPT.iter().any(|name| option.eq_ignore_ascii_case(name)) {
+                return Err("Connection names a field that decides about the request");
+            }
+            self.upgrades |= option.eq_ignore_ascii_case(b"upgrade");
+        }
+        Ok(())
+    }
+
+    /// The only other protocol; h2c would hide every later request.
+    fn websocket(&self) -> Result<bool, Refused> {
+        match (self.upgrade, self.upgrades) {
+            (None, false) => Ok(false),
+            (Some(to), true) if to.eq_ignore_ascii_case(b"websocket") => Ok(true),
+            _ => Err("the request asks for another protocol"),
         }
     }
 
@@ -363,14 +447,6 @@ fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8], twice: Refused) -> Re
         None => Ok(()),
         Some(_) => Err(twice),
     }
-}
-
-fn connection(value: &[u8]) -> Result<(), Refused> {
-    let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    if options.any(|option| KEPT.iter().any(|name| option.eq_ignore_ascii_case(name))) {
-        return Err("Connection names a field that decides about the request");
-    }
-    Ok(())
 }
 
 /// Digits alone: no sign, no list (RFC 9110 §8.6).
@@ -456,6 +532,7 @@ mod tests {
             host: Host { name, port },
             length: text.len() - 4,
             body: Body::Length(3),
+            websocket: false,
         };
         assert_eq!(http.feed(text.as_bytes()), Step::Head(head));
         assert!(http.inside());
@@ -574,7 +651,7 @@ mod tests {
             ("Host: a.b\r\nUpgrade: h2c", "another protocol"),
             (
                 "Host: a.b\r\nUpgrade: websocket\r\nConnection: upgrade",
-                "another protocol",
+                "GET",
             ),
             ("Host: a.b\r\nConnection: close, Host", "Connection names"),
         ] {
@@ -587,6 +664,55 @@ mod tests {
         }
         let old = "POST / HTTP/1.0\r\nHost: a.b\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(refused(old).contains("HTTP/1.0"));
+    }
+
+    const WEBSOCKET: &str = "GET /chat HTTP/1.1\r\nHost: a.b\r\nConnection: keep-alive, Upgrade\r\n\
+        Upgrade: WebSocket\r\n\r\n";
+
+    #[test]
+    fn websocket_begins_when_the_server_says_so() {
+        for switches in [true, false] {
+            let mut http = Http::default();
+            let Step::Head(head) = http.feed(WEBSOCKET.as_bytes()) else {
+                panic!()
+            };
+            assert!(head.websocket && head.length == WEBSOCKET.len());
+            let frame = b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+            assert_eq!(http.feed(frame), Step::NeedMore);
+            assert!(http.awaits_answer());
+            http.answered(switches);
+            match http.feed(frame) {
+                Step::Pass(count) => assert!(switches && count == frame.len()),
+                Step::Head(head) => {
+                    assert!(!switches);
+                    assert_eq!(head.host.name.as_str(), "evil.example");
+                }
+                other => panic!("{other:?}"),
+            }
+            http.answered(true);
+            assert_eq!(http.has_switched(), switches, "nothing awaited that answer");
+        }
+    }
+
+    #[test]
+    fn only_a_first_plain_request_asks_for_websocket() {
+        let other = "GET / HTTP/1.1\r\nHost: a.b\r\n\r\n";
+        let (heads, passed, reason) = run([other, WEBSOCKET].concat().as_bytes(), &[7]);
+        assert_eq!((heads.len(), passed), (1, other.len()));
+        assert!(reason.unwrap().contains("first"), "{reason:?}");
+        for (from, to, what) in [
+            ("GET", "POST", "GET"),
+            ("HTTP/1.1", "HTTP/1.0", "GET"),
+            ("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\n", "GET"),
+            ("WebSocket", "websocket, h2c", "another protocol"),
+            ("WebSocket", "h2c", "another protocol"),
+            ("keep-alive, Upgrade", "keep-alive", "another protocol"),
+            ("Upgrade: WebSocket", "X: y", "another protocol"),
+            ("\r\n\r\n", "\r\nUpgrade: websocket\r\n\r\n", "twice"),
+        ] {
+            let text = WEBSOCKET.replacen(from, to, 1);
+            assert!(refused(&text).contains(what), "{text}: {}", refused(&text));
+        }
     }
 
     #[test]

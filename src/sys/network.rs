@@ -147,3 +147,25 @@ pub(super) fn set_option(
     }))
     .map(drop)
 }
+
+/// The memory that a TCP socket holds for what its peer has not acknowledged: 0 when all
+/// that was sent has arrived. SO_MEMINFO (4.12), SK_MEMINFO_WMEM_QUEUED.
+///
+/// # Errors
+/// The errno of getsockopt(2).
+pub fn unacknowledged(socket: &OwnedFd) -> Result<u32, Errno> {
+    const WMEM_QUEUED: usize = 5;
+    let mut info = [0_u32; 9];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`; both live until the call returns.
+    check(libc::c_long::from(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    }))?;
+    info.get(WMEM_QUEUED).copied().ok_or(Errno::PROTO)
+}

@@ -426,6 +426,30 @@ fn verify_tells_that_the_supervisor_was_lost() {
     assert!(events.contains("supervisor"), "{events}");
 }
 
+/// Nothing goes on without whoever decides about its connections.
+#[test]
+fn without_its_edge_it_ends_and_the_events_say_so() {
+    let site = Site::alone("crash-edge");
+    prepare(&site);
+    leaves_nothing(&site, || {
+        let allow = ["--allow", "www.example.org:80"];
+        site.detach("job", &allow, "sleep 1000 & sleep 1000");
+        let [supervisor, ..] = site.processes("job").unwrap();
+        let is_edge = |pid: &i32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "cofferdam-edge")
+        };
+        let children = children(supervisor.unsigned_abs());
+        let edge = children.into_iter().find(is_edge).expect("an edge");
+        signal(edge, Signal::KILL);
+        until("every process is gone", || {
+            sandboxed(&site.account).is_empty().then_some(())
+        });
+        let events = stdout(&site.run(&["events", "job"]));
+        assert!(events.contains("the network edge was gone"), "{events}");
+    });
+}
+
 /// Gateway and init both hear of the supervisor's end; either suffices.
 #[test]
 fn without_its_supervisor_it_ends_though_gateway_or_init_stands_still() {

@@ -308,6 +308,7 @@ pub fn edge() -> Vec<Conditional> {
         on(fcntl).allow("large pipes", [is(1, INT, &[process::F_SETPIPE_SZ])]).otherwise(EPERM, OTHER),
         on(getsockopt)
             .allow("errors of connect", option(net::SOL_SOCKET, net::SO_ERROR))
+            .allow("what has yet to arrive", option(net::SOL_SOCKET, net::SO_MEMINFO))
             .otherwise(EPERM, OTHER),
     ]
 }

@@ -1,15 +1,19 @@
 //! [exposed] One connection of the job, from accept to its end.
 
-use super::flow::{Cut, End, Flow, Pipes, Turn};
+use super::flow::{End, Flow, Pipes, Turn};
 use super::gate::{Gate, Moved};
 use crate::net::decide::Decider;
 use crate::net::record::{Asked, Obstacle, Peer, Reason};
+use crate::sys::network::unacknowledged;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
+
+/// How long a side may take what was sent to it before the other side broke.
+const DELIVERY: Duration = Duration::from_secs(10);
 
 /// Which of its two sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(super) enum Stage {
     Connecting(Vec<Ipv4Addr>),
     /// Bytes move.
     Relaying,
+    /// One side has broken it; until then the other may take what was sent to it before.
+    Delivering(Instant),
 }
 
 /// A connection.
@@ -150,31 +156,57 @@ impl Connection {
             return Relayed::Broken;
         };
         let client = &mut self.client;
-        let turns = self
-            .up
-            .turn(client, upstream, pipes, decider)
-            .and_then(|up| Ok([up, self.down.turn(upstream, client, pipes, decider)?]));
-        let turns = match turns {
-            Ok(turns) => turns,
-            Err(Cut::Refused(reason)) => return Relayed::Refused(reason),
-            Err(Cut::Broken(_)) => return Relayed::Broken,
-        };
-        if self.up.done && self.down.done {
-            return Relayed::Finished;
+        let up = self.up.turn(client, upstream, pipes, decider);
+        let awaited = self.up.awaits_answer();
+        if let Err(reason) = self.up.take_answer(upstream, decider) {
+            return Relayed::Refused(reason);
         }
+        let awaits = self.up.awaits_answer();
+        let down = if awaits {
+            Ok(Turn::Waits)
+        } else {
+            self.down.turn(upstream, client, pipes, decider)
+        };
+        let turns = match up.and_then(|up| Ok([up, down?])) {
+            Ok(turns) => turns,
+            Err(reason) => return Relayed::Refused(reason),
+        };
         let spent = |end: &End, flow: &Flow| {
             end.broken && (flow.done || (flow.is_empty() && !end.readable))
         };
         if spent(client, &self.up) || spent(upstream, &self.down) {
             return Relayed::Broken;
         }
-        if turns.contains(&Turn::More) {
+        if self.up.done && self.down.done {
+            return Relayed::Finished;
+        }
+        if turns.contains(&Turn::More) || (awaited && !awaits) {
             Relayed::More
         } else if turns.contains(&Turn::Starved) {
             Relayed::Starved
         } else {
             Relayed::Waits
         }
+    }
+
+    /// Whether one side has broken it and the other has yet to take what was sent to it
+    /// before: a reset now would discard that, and a host that forwards packets would not.
+    pub(super) fn delivers(&mut self, now: Instant) -> bool {
+        let until = match self.stage {
+            Stage::Relaying => now + DELIVERY,
+            Stage::Delivering(until) => until,
+            _ => return false,
+        };
+        let ends = [Some(&self.client), self.upstream.as_ref()];
+        let owed = ends
+            .into_iter()
+            .flatten()
+            .any(|end| !end.broken && unacknowledged(&end.socket).is_ok_and(|bytes| bytes > 0));
+        if owed && now < until {
+            self.stage = Stage::Delivering(until);
+            return true;
+        }
+        false
     }
 
     /// Bytes that the job sent, and received.

@@ -39,6 +39,12 @@ impl End {
             broken: false,
         }
     }
+
+    /// Nothing more can be read of it.
+    pub(super) fn fail(&mut self) {
+        self.broken = true;
+        self.readable = false;
+    }
 }
 
 struct Pipe {
@@ -93,21 +99,6 @@ pub(super) struct Flow {
     pub done: bool,
 }
 
-/// Why a connection cannot go on.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// By a call of ours.
-    Broken(Errno),
-    /// By what was read.
-    Refused(Reason),
-}
-
-impl From<Errno> for Cut {
-    fn from(errno: Errno) -> Self {
-        Self::Broken(errno)
-    }
-}
-
 /// How a turn ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -130,42 +121,21 @@ impl Flow {
 
     /// Moves bytes until one side has to wait or the turn is over.
     ///
+    /// A side whose socket fails is marked as broken, and what it cannot take is let go.
+    ///
     /// # Errors
-    /// Why the connection cannot go on.
+    /// Why what was read does not pass.
     pub(super) fn turn(
         &mut self,
         from: &mut End,
         to: &mut End,
         pipes: &mut Pipes,
         decider: &Decider,
-    ) -> Result<Turn, Cut> {
+    ) -> Result<Turn, Reason> {
         if let Some(turn) = self.checked(from, to, decider)? {
             return Ok(turn);
         }
-        let mut left = TURN;
-        let turn = loop {
-            if self.done {
-                break Turn::Waits;
-            }
-            if self.held > 0 {
-                if !self.drain(to)? {
-                    break Turn::Waits;
-                }
-            } else if self.ended {
-                pass_on_end(to)?;
-                self.done = true;
-            } else if !from.readable {
-                break Turn::Waits;
-            } else if left == 0 {
-                break Turn::More;
-            } else {
-                match self.fill(from, pipes) {
-                    Ok(count) => left = left.saturating_sub(count),
-                    Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => break Turn::Starved,
-                    Err(errno) => return Err(errno.into()),
-                }
-            }
-        };
+        let turn = self.spliced(from, to, pipes);
         if self.held == 0
             && let Some(pipe) = self.pipe.take()
         {
@@ -174,38 +144,115 @@ impl Flow {
         Ok(turn)
     }
 
+    fn spliced(&mut self, from: &mut End, to: &mut End, pipes: &mut Pipes) -> Turn {
+        let mut left = TURN;
+        loop {
+            if self.done {
+                return Turn::Waits;
+            }
+            if self.held > 0 {
+                match self.drain(to) {
+                    Ok(true) => {}
+                    Ok(false) => return Turn::Waits,
+                    Err(_) => self.cut(to),
+                }
+            } else if self.ended {
+                self.pass_on_end(from, to);
+            } else if !from.readable {
+                return Turn::Waits;
+            } else if left == 0 {
+                return Turn::More;
+            } else {
+                match self.fill(from, pipes) {
+                    Ok(count) => left = left.saturating_sub(count),
+                    Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Turn::Starved,
+                    Err(_) => from.fail(),
+                }
+            }
+        }
+    }
+
     /// Moves what the gate lets pass; None when there is nothing more to read.
     fn checked(
         &mut self,
         from: &mut End,
         to: &mut End,
         decider: &Decider,
-    ) -> Result<Option<Turn>, Cut> {
+    ) -> Result<Option<Turn>, Reason> {
         let mut left = TURN;
         while let Some(gate) = self.gate.as_mut() {
             if gate.is_spent() {
                 self.gate = None;
             } else if gate.has_ready() {
-                match gate.drain(to)? {
-                    Moved::Bytes(count) => self.moved = self.moved.saturating_add(count as u64),
-                    _ => return Ok(Some(Turn::Waits)),
+                match gate.drain(to) {
+                    Ok(Moved::Bytes(count)) => self.moved = self.moved.saturating_add(count as u64),
+                    Ok(_) => return Ok(Some(Turn::Waits)),
+                    Err(_) => self.cut(to),
                 }
             } else if self.ended {
                 // Half a request is none.
                 self.gate = None;
-            } else if !from.readable {
+            } else if !from.readable || gate.awaits_answer() {
                 return Ok(Some(Turn::Waits));
             } else if left == 0 {
                 return Ok(Some(Turn::More));
             } else {
-                match gate.fill(from, decider)?.map_err(Cut::Refused)? {
-                    Moved::Bytes(count) => left = left.saturating_sub(count),
-                    Moved::Nothing => {}
-                    Moved::End => self.ended = true,
+                match gate.fill(from, decider) {
+                    Ok(moved) => match moved? {
+                        Moved::Bytes(count) => left = left.saturating_sub(count),
+                        Moved::Nothing => {}
+                        Moved::End => self.ended = true,
+                    },
+                    Err(_) => from.fail(),
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Whether what comes back has to be looked at first.
+    pub(super) fn awaits_answer(&self) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| gate.awaits_answer() && !gate.has_ready())
+    }
+
+    /// Looks at what comes back, where the gate waits for it.
+    ///
+    /// # Errors
+    /// Why what was held for it does not pass.
+    pub(super) fn take_answer(
+        &mut self,
+        server: &mut End,
+        decider: &Decider,
+    ) -> Result<(), Reason> {
+        match self.gate.as_mut() {
+            Some(gate) if gate.awaits_answer() && !gate.has_ready() && server.readable => {
+                gate.take_answer(server, decider)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The other side takes nothing any more: what is held for it is lost.
+    fn cut(&mut self, to: &mut End) {
+        to.broken = true;
+        self.gate = None;
+        self.pipe = None;
+        self.held = 0;
+        self.done = true;
+    }
+
+    /// What ends because its side broke is no end that could be passed on.
+    fn pass_on_end(&mut self, from: &End, to: &mut End) {
+        self.done = true;
+        if from.broken {
+            return;
+        }
+        match rustix::net::shutdown(&to.socket, Shutdown::Write) {
+            // A peer that has reset meanwhile needs no end.
+            Ok(()) | Err(Errno::NOTCONN) => {}
+            Err(_) => to.broken = true,
+        }
     }
 
     /// Whether nothing of it waits for the other side.
@@ -259,14 +306,6 @@ impl Flow {
             Err(Errno::INTR) => Ok(true),
             Err(errno) => Err(errno),
         }
-    }
-}
-
-/// A peer that has reset meanwhile needs no end.
-fn pass_on_end(to: &End) -> Result<(), Errno> {
-    match rustix::net::shutdown(&to.socket, Shutdown::Write) {
-        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
-        Err(errno) => Err(errno),
     }
 }
 

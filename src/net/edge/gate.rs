@@ -12,6 +12,9 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
 
+/// How a server answers that switches to another protocol (RFC 9110 §15.2.2).
+const SWITCHES: &[u8; 13] = b"HTTP/1.1 101 ";
+
 /// Reads one direction of a connection for the name it was made for.
 pub(super) struct Gate {
     reader: Reader,
@@ -65,7 +68,46 @@ impl Gate {
 
     /// Whether nothing is held and nothing is read any more.
     pub(super) fn is_spent(&self) -> bool {
-        matches!(self.reader, Reader::Open) && self.waiting.is_empty()
+        let open = match &self.reader {
+            Reader::Open => true,
+            Reader::Http(http) => http.has_switched(),
+            Reader::Tls(_) => false,
+        };
+        open && self.waiting.is_empty()
+    }
+
+    /// Whether the server has to answer before anything else is read.
+    pub(super) fn awaits_answer(&self) -> bool {
+        matches!(&self.reader, Reader::Http(http) if http.awaits_answer())
+    }
+
+    /// Looks at how the server answers, without taking it; nothing while too little is there.
+    pub(super) fn take_answer(
+        &mut self,
+        server: &mut End,
+        decider: &Decider,
+    ) -> Result<(), Reason> {
+        let mut start = [0; SWITCHES.len()];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let count = match recv(&server.socket, &mut start[..], flags) {
+            Ok((_, count)) => count,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                server.readable = false;
+                return Ok(());
+            }
+            // Reading it will tell.
+            Err(_) => 0,
+        };
+        let there = start.get(..count).unwrap_or_default();
+        let whole = count == start.len();
+        if count > 0 && !whole && SWITCHES.starts_with(there) {
+            server.readable = false;
+            return Ok(());
+        }
+        if let Reader::Http(http) = &mut self.reader {
+            http.answered(whole && start == *SWITCHES);
+        }
+        self.take(&[], decider).map_err(Reason::Decided)
     }
 
     /// Reads what is there once, and decides how much of it may pass.

@@ -180,7 +180,7 @@ impl Client {
 
     /// A client that does not read its answers is none.
     fn say(&self, answer: &[u8]) -> bool {
-        // At most 298 bytes.
+        // At most 315 bytes.
         let mut message = (answer.len() as u16).to_be_bytes().to_vec();
         message.extend(answer);
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

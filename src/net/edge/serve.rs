@@ -32,6 +32,8 @@ const HEAD: Duration = Duration::from_secs(10);
 pub(super) const DIAL: Duration = Duration::from_secs(30);
 /// How long nothing is accepted, and a connection waits, when there is no descriptor to be had.
 const SHORTAGE: Duration = Duration::from_millis(20);
+/// How often it is looked whether a side has taken what was sent before the other broke.
+const DELIVERED: Duration = Duration::from_millis(5);
 
 /// What an event belongs to; numbers from [`LOOKUPS`] and [`CONNECTIONS`] on are places.
 const TCP: u64 = 0;
@@ -231,6 +233,7 @@ impl Server {
                 Step::Refuse(Reason::Met(Obstacle::Unreachable))
             }
             Stage::Relaying => Step::Again,
+            Stage::Delivering(_) => Step::Broken,
         };
         self.settle(place, connection, step, reports);
     }
@@ -436,6 +439,7 @@ impl Server {
         }
         let step = match connection.stage {
             Stage::Relaying => self.relay(&mut connection),
+            Stage::Delivering(_) => Step::Broken,
             _ if connection.client.broken => Step::Broken,
             Stage::Reading => match connection.read(&self.decider) {
                 Ok(true) => self.resolve(place, &mut connection),
@@ -502,6 +506,9 @@ impl Server {
             Step::Wait => {}
             Step::Again => self.again.push_back(place),
             Step::Starved => self.set_deadline(place, &mut connection, Some(SHORTAGE)),
+            Step::Broken if connection.delivers(Instant::now()) => {
+                self.set_deadline(place, &mut connection, Some(DELIVERED));
+            }
             Step::Refuse(_) | Step::Finished | Step::Broken => {
                 return self.remove(place, connection, &step, reports);
             }
@@ -571,7 +578,7 @@ fn report_end(connection: &Connection, step: &Step, reports: &mut Reports) {
             None => Record::Refused(connection.asked.clone(), *reason),
         });
     }
-    if connection.stage == Stage::Relaying {
+    if let Stage::Relaying | Stage::Delivering(_) = connection.stage {
         let (sent, received) = connection.moved();
         reports.say(&Record::Ended(connection.id, sent, received));
     }

@@ -1,7 +1,7 @@
 //! [gateway] Connections to published ports of the job, each made in N0 when the edge asks for it.
 
-use crate::net::JOB;
 use crate::net::publish::{REQUEST, Request};
+use crate::net::rules::JOB;
 use crate::sys::{network, socket};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;

@@ -2,6 +2,7 @@
 
 use super::Loop;
 use super::job::readable;
+use crate::event::Kind;
 use crate::net::record::Record;
 use crate::supervise::network;
 use crate::supervise::outcome::{Lost, Outcome};
@@ -50,6 +51,7 @@ impl Loop<'_> {
             edge.end();
         }
         if self.outcome.is_none() {
+            self.note(Kind::EdgeLost);
             self.kill();
             self.job_ended(Outcome::Lost(Lost::Edge));
         }

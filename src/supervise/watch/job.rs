@@ -18,7 +18,8 @@ impl Loop<'_> {
         let Ok(Some((length, descriptors))) =
             socket::receive(&self.watch.running.init_socket, &mut buffer)
         else {
-            // Its end is on its way through the pidfd.
+            // Its end is on its way through the pidfd; a closed socket is ready for ever.
+            self.init_silent = true;
             return self.kill();
         };
         match serde_json::from_slice(buffer.get(..length).unwrap_or_default()) {

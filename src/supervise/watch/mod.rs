@@ -90,6 +90,8 @@ struct Loop<'a> {
     commands: usize,
     refusals: u64,
     outcome: Option<Outcome>,
+    /// Init has closed its socket: it is ending, and says no more.
+    init_silent: bool,
     init_ended: bool,
     gateway_ended: bool,
     deadline: Option<Instant>,
@@ -116,6 +118,7 @@ impl Watch<'_> {
             commands: 0,
             refusals: 0,
             outcome: None,
+            init_silent: false,
             init_ended: false,
             gateway_ended: false,
             deadline,
@@ -162,7 +165,7 @@ impl Loop<'_> {
         let mut all = vec![input(Token::Signals, watch.signals.as_fd())];
         if !self.init_ended {
             // Closed already where the command has taken init's place.
-            if !watch.plan.exec.pid1 {
+            if !watch.plan.exec.pid1 && !self.init_silent {
                 all.push(input(Token::Init, watch.running.init_socket.as_fd()));
             }
             all.push(input(Token::InitEnd, watch.running.init.pidfd.as_fd()));
