@@ -5,25 +5,31 @@
 . /payload/check
 . /payload/world
 
-world_up
 # Whatever ran before: an ordinary user's start must load them itself.
+modules="nft_tproxy nf_tables veth"
 modprobe --remove --quiet nft_tproxy nft_reject_inet nft_reject_ipv4 nf_tables veth
-for module in nft_tproxy nf_tables; do
+for module in $modules; do
     check "$module is not loaded" test ! -e "/sys/module/$module"
 done
 check "doctor: TPROXY is a module" contains "$(as_guest $cofferdam doctor)" "TPROXY is a module"
 check "and doctor loads nothing" test ! -e /sys/module/nft_tproxy
 sysctls >/tmp/before
-host_state >/tmp/state-before
-sandboxes_up
-for module in nft_tproxy nf_tables veth; do
+check "a start of the user" as_guest $cofferdam run --allow www.example.org:8080 -- true
+for module in $modules; do
     check "$module is loaded" test -e "/sys/module/$module"
 done
+sysctls >/tmp/after
+# A module brings sysctls of its own; those that were there keep their values.
+check "sysctls that were there are as they were" is "$(comm -23 /tmp/before /tmp/after)" ""
+
+world_up
+sysctls >/tmp/before
+host_state >/tmp/state-before
+sandboxes_up
 each "no rules" "served served refused" "fetch $lan 7000; fetch www 8080; fetch $lan 7777"
 host_state >/tmp/state-during
 check "the host is the same while sandboxes run" diff /tmp/state-before /tmp/state-during
 sysctls >/tmp/during
-# A module brings sysctls of its own; those that were there keep their values.
 check "what listens is what was asked for" is \
     "$(ss -Hltn | awk '{ print $4 }' | grep -e :80.0 -e :9000 | sort | xargs)" "0.0.0.0:8070 0.0.0.0:8080 0.0.0.0:8090"
 arrives "no rules" $lan $lan $lan
