@@ -447,6 +447,7 @@ fn without_its_edge_it_ends_and_the_events_say_so() {
         });
         let events = stdout(&site.run(&["events", "job"]));
         assert!(events.contains("the network edge was gone"), "{events}");
+        site.remove("job");
     });
 }
 

@@ -46,7 +46,7 @@ fn only_what_is_granted_is_reached_and_the_events_say_what() {
             ("fetch 93.184.216.34 8080", "93.184.216.34 port 8080"),
             (
                 "fetch www.example.org 8081",
-                "www.example.org (198.18.0.1) port 8081",
+                "www.example.org (fdc0:ffda:7:1::1) port 8081",
             ),
             ("fetch inward.example.org 8080", "inward.example.org"),
             ("fetch 10.9.0.1 22", "10.9.0.1 port 22"),

@@ -65,7 +65,7 @@ fn unknown_policies_and_keys_come_with_place_and_nearest() {
             vec!["no_such_call"],
         ),
         ("[workspace]\nprotected = [\"../x\"]\n", vec!["../x"]),
-        ("[network]\nmode = \"open\"\n", vec!["open"]),
+        ("[network]\nmode = \"host\"\n", vec!["host"]),
     ];
     for (content, words) in cases {
         let content = format!("description = \"x\"\n{content}");
@@ -193,7 +193,7 @@ fn odd_flags_are_refused_as_typed() {
         ("--env", "=x"),
         ("--env", "A B=x"),
         ("--env", "1A=x"),
-        ("--network", "open"),
+        ("--network", "host"),
         ("--mount", "nothing"),
         ("--mount", "=/x"),
         ("--tmpfs", "relative"),

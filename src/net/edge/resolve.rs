@@ -49,7 +49,8 @@ pub(super) struct Resolved {
 
 struct Lookup {
     name: Name,
-    id: u16,
+    /// Number of the question of each kind, at random.
+    ids: [u16; 2],
     socket: OwnedFd,
     stream: Option<Stream>,
     attempt: usize,
@@ -141,10 +142,9 @@ impl Resolver {
         epoll: BorrowedFd<'_>,
         token: u64,
     ) -> Result<Lookup, Errno> {
-        let mut id = [0; 2];
-        getrandom(&mut id, GetRandomFlags::empty())?;
-        let id = u16::from_ne_bytes(id);
-        let questions = KINDS.map(|kind| question(id, name, kind));
+        let ids = [number()?, number()?];
+        let each = KINDS.into_iter().zip(ids);
+        let questions: Vec<_> = each.map(|(kind, id)| dns::query(id, name, kind)).collect();
         let mut lookup = None;
         for (attempt, server) in self.attempts() {
             if let Ok(socket) = ask_by_udp(*server, &questions, epoll, token) {
@@ -155,7 +155,7 @@ impl Resolver {
         let (attempt, socket) = lookup.ok_or(Errno::NETUNREACH)?;
         Ok(Lookup {
             name: name.clone(),
-            id,
+            ids,
             socket,
             stream: None,
             attempt,
@@ -286,9 +286,9 @@ impl Resolver {
 impl Lookup {
     /// What has not been answered yet.
     fn questions(&self) -> Vec<Vec<u8>> {
-        let each = KINDS.iter().zip(&self.answers);
+        let each = KINDS.into_iter().zip(self.ids).zip(&self.answers);
         each.filter(|(_, answer)| answer.is_none())
-            .map(|(kind, _)| question(self.id, &self.name, *kind))
+            .map(|((kind, id), _)| dns::query(id, &self.name, kind))
             .collect()
     }
 
@@ -320,9 +320,9 @@ impl Lookup {
     /// Takes one message in; None when there is more to read.
     fn take(&mut self, message: &[u8]) -> Option<Next> {
         let over_udp = self.stream.is_none();
-        for (kind, answer) in KINDS.into_iter().zip(&mut self.answers) {
-            let number = self.id.wrapping_add(offset(kind));
-            match dns::answer(message, number, &self.name, kind) {
+        let each = KINDS.into_iter().zip(self.ids).zip(&mut self.answers);
+        for ((kind, id), answer) in each {
+            match dns::answer(message, id, &self.name, kind) {
                 // That of the other kind, or somebody guesses.
                 Err(Unusable::Foreign) => {}
                 Ok(Said::Truncated) if over_udp => return Some(Next::Tcp),
@@ -349,12 +349,11 @@ impl Lookup {
     }
 }
 
-fn offset(kind: Kind) -> u16 {
-    u16::from(kind == Kind::Aaaa)
-}
-
-fn question(id: u16, name: &Name, kind: Kind) -> Vec<u8> {
-    dns::query(id.wrapping_add(offset(kind)), name, kind)
+/// A number that nobody can guess.
+fn number() -> Result<u16, Errno> {
+    let mut number = [0; 2];
+    getrandom(&mut number, GetRandomFlags::empty())?;
+    Ok(u16::from_ne_bytes(number))
 }
 
 impl Stream {
