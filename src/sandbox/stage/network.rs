@@ -188,6 +188,12 @@ fn join(n0: &Netlink, n1: &Netlink, families: &[Family]) -> Result<(), Failed> {
         n1.add_address(job, far, prefix)
             .said("RTM_NEWADDR", JOB_LINK)?;
     }
+    if families.contains(&Family::Ipv6) {
+        // The job's end is asked for by this one where a packet has the address of a peer of a
+        // published port: a solicitation needs a source of the link's own (ndisc_send_ns).
+        n0.add_address(gateway, rules::GATEWAY_ON_LINK.into(), 64)
+            .said("RTM_NEWADDR", GATEWAY_LINK)?;
+    }
     n0.set_up(gateway).said("RTM_NEWLINK up", GATEWAY_LINK)?;
     n1.set_up(job).said("RTM_NEWLINK up", JOB_LINK)?;
     for family in families {
