@@ -56,6 +56,11 @@ fn ipv6_is_relayed_and_refused_as_ipv4_is() {
         // Public, and the host's own since now.
         ip("addr add 2606:4700::1/128 dev h0 nodad");
         let own: Ipv6Addr = "2606:4700::1".parse().unwrap();
+        // The kernel makes it local from a work queue.
+        let routes = cofferdam::sys::netlink::Netlink::open().unwrap();
+        while !routes.is_local(own.into()).unwrap() {
+            thread::yield_now();
+        }
         let reason = world.refused(own, 7000, b"");
         assert_eq!(reason, Reason::Met(Obstacle::ThisHost));
         // A public network on a link of the host, which no grant names.
