@@ -13,6 +13,7 @@ mod limits;
 mod process;
 mod read;
 mod refused;
+mod tls;
 
 use cofferdam::net::edge::{Edge, Listening, start};
 use cofferdam::net::grant::{Grant, Limits, Ports, Proto, Rules, Target, WithoutName};
@@ -136,6 +137,17 @@ fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
 
 /// With resolvers at these ports of the router.
 fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits) -> World {
+    let rules = Rules {
+        grants,
+        open: false,
+        tls_without_name: WithoutName::Refuse,
+        limits,
+    };
+    build_by(resolvers, &rules, port)
+}
+
+/// By these rules.
+fn build_by(resolvers: &[u16], rules: &Rules, port: u16) -> World {
     ip("link set lo up");
     let host = File::open("/proc/self/ns/net").unwrap();
     let (job_keeper, job) = namespace();
@@ -172,12 +184,6 @@ fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits
             network::transparent_listener(53, true).unwrap(),
         )
     });
-    let rules = Rules {
-        grants,
-        open: false,
-        tls_without_name: WithoutName::Refuse,
-        limits,
-    };
     let listening = Listening {
         tcp: tcp.as_fd(),
         dns_udp: udp.as_fd(),
@@ -188,7 +194,7 @@ fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits
         .iter()
         .map(|port| SocketAddrV4::new(ROUTER, *port).into())
         .collect();
-    let edge = start(&rules, &[], &resolvers)
+    let edge = start(rules, &[], &resolvers)
         .unwrap()
         .listen(listening)
         .unwrap();
@@ -326,16 +332,7 @@ fn read_answer(answer: &[u8]) -> (u8, Option<Ipv4Addr>) {
 
 /// A client hello with one server name and nothing else of interest.
 fn hello(name: &str) -> Vec<u8> {
-    let sized = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
-    let entry = [&[0][..], &sized(name.as_bytes())].concat();
-    let extension = [&[0, 0][..], &sized(&sized(&entry))].concat();
-    let mut body = vec![3, 3];
-    body.extend([7; 32]);
-    body.extend([0, 0, 2, 0x13, 0x01, 1, 0]);
-    body.extend(sized(&extension));
-    let length = (body.len() as u32).to_be_bytes();
-    let message = [&[1][..], &length[1..], &body].concat();
-    [&[22, 3, 1][..], &sized(&message)].concat()
+    tls::record(22, &tls::message(&[tls::server_name(&[name.as_bytes()])]))
 }
 
 /// Sends so many bytes and the end, in a thread; reads to the end here.
