@@ -431,6 +431,35 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_before_the_extensions_has_its_form() {
+        // Version, random, session, suites, compressions: each part by itself.
+        let read = |major: u8, session: u8, suites: &[u8], compressions: u8, more: &[u8]| {
+            let mut body = vec![major, 3];
+            body.extend_from_slice(&[7; 32]);
+            body.push(session);
+            body.extend(vec![1; session.into()]);
+            body.extend_from_slice(&long(suites));
+            body.push(compressions);
+            body.extend(vec![0; compressions.into()]);
+            body.extend_from_slice(&long(&sni(b"a.b")));
+            body.extend_from_slice(more);
+            let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+            read(&records(
+                &[&[1][..], &length[1..], &body].concat(),
+                FRAGMENT,
+            ))
+        };
+        assert_eq!(read(3, 32, &[0x13, 1], 1, b""), named("a.b", false));
+        let is = Some(Outcome::Malformed("the hello is malformed"));
+        assert_eq!(read(2, 0, &[0x13, 1], 1, b""), is);
+        assert_eq!(read(3, 33, &[0x13, 1], 1, b""), is);
+        assert_eq!(read(3, 0, &[], 1, b""), is);
+        assert_eq!(read(3, 0, &[0x13, 1, 0x13], 1, b""), is);
+        assert_eq!(read(3, 0, &[0x13, 1], 0, b""), is);
+        assert_eq!(read(3, 0, &[0x13, 1], 1, b"x"), is);
+    }
+
+    #[test]
     fn records_hold_the_hello_and_nothing_else() {
         let hello = message(&[sni(b"a.b")]);
         let is = |bytes: &[u8], what: &str| match read(bytes) {
@@ -468,7 +497,7 @@ mod tests {
             (answer(88, 2, other), false),
             (answer(88, 2, [0; 32]), false),
             (answer(88, 4, RETRY), false),
-            (answer(37, 2, RETRY), true),
+            (answer(37, 2, other), true),
             (answer(38, 2, other), false),
         ] {
             assert_eq!(asks_again(&bytes), Some(asks), "{bytes:?}");
