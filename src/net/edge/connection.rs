@@ -158,6 +158,7 @@ impl Connection {
         end.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP | ends);
         end.writable |= flags.intersects(EventFlags::OUT | ends);
         end.broken |= flags.contains(EventFlags::ERR);
+        end.ended |= flags.intersects(EventFlags::RDHUP | ends);
     }
 
     /// Moves what can be moved, both ways.
