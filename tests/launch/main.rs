@@ -23,6 +23,7 @@ mod ending;
 mod firewall;
 mod ids;
 mod limits;
+mod mirror;
 mod mounts;
 mod network;
 mod protected;
