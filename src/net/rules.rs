@@ -30,7 +30,7 @@ pub const TABLE: u32 = 100;
 
 /// Settings below /proc/sys/net of N0, written before any link is up. A new
 /// namespace inherits those of IPv4 from the host (devconf_inherit_init_net).
-pub const GATEWAY_SETTINGS: [(&str, &str); 5] = [
+pub const GATEWAY_SETTINGS: [(&str, &str); 6] = [
     ("ipv4/ip_forward", "0"),
     ("ipv4/conf/all/route_localnet", "0"),
     ("ipv4/conf/default/route_localnet", "0"),
@@ -38,6 +38,7 @@ pub const GATEWAY_SETTINGS: [(&str, &str); 5] = [
     ("ipv4/icmp_ratemask", "0"),
     // A peer of a published port keeps its own port, whatever that is.
     ("ipv4/ip_unprivileged_port_start", "0"),
+    NO_PACING,
 ];
 
 /// The same for IPv6, where the host has it.
@@ -51,10 +52,16 @@ pub const GATEWAY_SETTINGS6: [(&str, &str); 5] = [
 ];
 
 /// Settings of N1, written before its link appears.
-pub const JOB_SETTINGS: [(&str, &str); 1] = [
+pub const JOB_SETTINGS: [(&str, &str); 2] = [
     // Every port of N1 is the job's, which has no capability over N1.
     ("ipv4/ip_unprivileged_port_start", "0"),
+    NO_PACING,
 ];
+
+/// Congestion control of TCP, IPv6 included, between N0 and N1, where nothing can be
+/// congested; a host's may set a timer for each packet, as bbr does. Every kernel has
+/// this one, and every namespace may choose it. Outward the host's own stays.
+const NO_PACING: (&str, &str) = ("ipv4/tcp_congestion_control", "reno");
 
 /// The same for IPv6: its address is the one we give it.
 pub const JOB_SETTINGS6: [(&str, &str); 3] = [

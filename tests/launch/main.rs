@@ -24,6 +24,7 @@ mod firewall;
 mod ids;
 mod inside;
 mod limits;
+mod mirror;
 mod mounts;
 mod network;
 mod protected;

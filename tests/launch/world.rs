@@ -1,16 +1,19 @@
 //! A network that a test makes: a host with one link to a resolver and a server.
 
-use crate::site::{Site, output, program, until};
+use crate::site::{Site, output, program, text, until};
 use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// Public, and in nobody's use here.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+/// Another address of that server.
+pub const OTHER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 35);
 /// The same server's.
 pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2606, 0x2800, 0x220, 1, 0, 0, 0, 1);
 /// The resolver, neighbour of the host and its gateway to everywhere.
@@ -19,6 +22,16 @@ pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 pub const RESOLVER6: &str = "fd09::2";
 /// And this one, which means something there alone.
 pub const RESOLVER_ON_LINK: &str = "fe80::2%near";
+
+/// A program in the world; it ends with its owner, and with the tester.
+pub struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        end(&mut self.0);
+    }
+}
+
 /// A host and all that it can reach.
 pub struct World {
     pub host: Child,
@@ -106,6 +119,7 @@ impl World {
             "addr add fd09::2/64 dev away nodad",
             "addr add fe80::2/64 dev away nodad",
             "addr add 2606:2800:220:1::1/128 dev away nodad",
+            "addr add 93.184.216.35/32 dev away",
             "link set away up",
         ] {
             ip(&far, arguments);
@@ -133,6 +147,21 @@ impl World {
             std::thread::spawn(move || serve(&server));
         }
         Self { host, far, asked }
+    }
+
+    /// A program where the server is, once it listens on a port.
+    pub fn daemon(&self, command: &Command, port: u16) -> Daemon {
+        let mut daemon = Command::new("nsenter");
+        daemon.arg(format!("--net={}", namespace(&self.far)));
+        daemon.args(["setpriv", "--pdeathsig", "KILL"]);
+        daemon.arg(command.get_program()).args(command.get_args());
+        daemon.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut daemon = Daemon(daemon.stderr(Stdio::null()).spawn().unwrap());
+        until("a listener", || {
+            assert_eq!(daemon.0.try_wait().unwrap(), None, "{command:?}");
+            within(&self.far, move || listens(port)).then_some(())
+        });
+        daemon
     }
 
     /// `cofferdam`, on the host with this resolver.
@@ -173,6 +202,31 @@ impl World {
         command.current_dir("/");
         command
     }
+}
+
+/// Whether a TCP socket of this thread's namespace listens: state 0A in proc_net_tcp(5).
+fn listens(port: u16) -> bool {
+    let port = format!(":{port:04X}");
+    ["tcp", "tcp6"].iter().any(|family| {
+        let table = std::fs::read_to_string(format!("/proc/thread-self/net/{family}")).unwrap();
+        table.lines().any(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            fields.len() > 3 && fields[1].ends_with(&port) && fields[3] == "0A"
+        })
+    })
+}
+
+/// Key and certificate of `www.example.org`, as files.
+pub fn certificate(site: &Site) -> (PathBuf, PathBuf) {
+    let (key, certificate) = (site.base().join("key.pem"), site.base().join("ca.pem"));
+    let mut make = Command::new("openssl");
+    make.args(["req", "-x509", "-newkey", "ec"]);
+    make.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    make.args(["-nodes", "-days", "30", "-subj", "/CN=www.example.org"]);
+    make.args(["-addext", "subjectAltName=DNS:www.example.org", "-keyout"]);
+    let made = output(make.arg(&key).arg("-out").arg(&certificate));
+    assert!(made.status.success(), "{}", text(&made));
+    (key, certificate)
 }
 
 /// Every name is the server's, but `inward` is this host's, `at-1-2-3-4.` is what it says,

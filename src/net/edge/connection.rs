@@ -156,8 +156,10 @@ impl Connection {
         let Some(end) = end else { return };
         let ends = EventFlags::HUP | EventFlags::ERR;
         end.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP | ends);
+        end.last |= flags.intersects(EventFlags::RDHUP | ends);
         end.writable |= flags.intersects(EventFlags::OUT | ends);
         end.broken |= flags.contains(EventFlags::ERR);
+        end.ended |= flags.intersects(EventFlags::RDHUP | ends);
     }
 
     /// Moves what can be moved, both ways.
