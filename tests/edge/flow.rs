@@ -100,7 +100,9 @@ fn what_has_no_descriptor_waits_for_one() {
             .count() as u64;
         let before = limit_descriptors(pid, own);
         let mut client = world.dial(SERVER, 7000);
-        client.write_all(b"early").unwrap();
+        // More than is copied without a pipe.
+        let sent = [7; 3 * 4096];
+        client.write_all(&sent).unwrap();
         // Room for the connection, for its other side, and not for a pipe.
         server.set_nonblocking(true).unwrap();
         assert!(server.accept().is_err(), "there was a descriptor");
@@ -109,14 +111,16 @@ fn what_has_no_descriptor_waits_for_one() {
         let (mut far, _) = server.accept().unwrap();
         far.set_read_timeout(Some(Duration::from_millis(100)))
             .unwrap();
-        assert!(far.read(&mut [0; 5]).is_err(), "there was a pipe");
+        let mut heard = Vec::new();
+        assert!(far.read_to_end(&mut heard).is_err());
+        assert!(heard.len() < sent.len(), "there was a pipe");
         let spent = cpu_ticks(pid);
         assert!(spent < 10, "{spent} ticks of waiting");
         limit_descriptors(pid, before);
         far.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut heard = [0; 5];
-        far.read_exact(&mut heard).unwrap();
-        assert_eq!(&heard, b"early");
+        let left = sent.len() - heard.len();
+        far.take(left as u64).read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, sent);
     });
 }
 
