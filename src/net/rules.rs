@@ -12,12 +12,14 @@ use super::nft::Statement::{
 };
 use super::nft::{Chain, Discovery, Hook, Priority, Rule, Statement, Table};
 pub use super::{DNS_PORT, GATEWAY, GATEWAY6, JOB, JOB6, PREFIX, PREFIX6, RELAY_PORT};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 /// The gateway's end of the pair that joins N0 and N1.
 pub const GATEWAY_LINK: &str = "job";
 /// The job's end.
 pub const JOB_LINK: &str = "eth0";
+/// What the gateway's end has beside its address: an address of the link.
+pub const GATEWAY_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// MTU of both, in bytes: the pair is memory, and each packet costs.
 pub const MTU: u32 = 65_520;
 /// Mark of packets for our listeners; routed by [`TABLE`]. Not one that
@@ -28,7 +30,7 @@ pub const TABLE: u32 = 100;
 
 /// Settings below /proc/sys/net of N0, written before any link is up. A new
 /// namespace inherits those of IPv4 from the host (devconf_inherit_init_net).
-pub const GATEWAY_SETTINGS: [(&str, &str); 5] = [
+pub const GATEWAY_SETTINGS: [(&str, &str); 6] = [
     ("ipv4/ip_forward", "0"),
     ("ipv4/conf/all/route_localnet", "0"),
     ("ipv4/conf/default/route_localnet", "0"),
@@ -36,6 +38,7 @@ pub const GATEWAY_SETTINGS: [(&str, &str); 5] = [
     ("ipv4/icmp_ratemask", "0"),
     // A peer of a published port keeps its own port, whatever that is.
     ("ipv4/ip_unprivileged_port_start", "0"),
+    NO_PACING,
 ];
 
 /// The same for IPv6, where the host has it.
@@ -49,10 +52,16 @@ pub const GATEWAY_SETTINGS6: [(&str, &str); 5] = [
 ];
 
 /// Settings of N1, written before its link appears.
-pub const JOB_SETTINGS: [(&str, &str); 1] = [
+pub const JOB_SETTINGS: [(&str, &str); 2] = [
     // Every port of N1 is the job's, which has no capability over N1.
     ("ipv4/ip_unprivileged_port_start", "0"),
+    NO_PACING,
 ];
+
+/// Congestion control of TCP, IPv6 included, between N0 and N1, where nothing can be
+/// congested; a host's may set a timer for each packet, as bbr does. Every kernel has
+/// this one, and every namespace may choose it. Outward the host's own stays.
+const NO_PACING: (&str, &str) = ("ipv4/tcp_congestion_control", "reno");
 
 /// The same for IPv6: its address is the one we give it.
 pub const JOB_SETTINGS6: [(&str, &str); 3] = [
@@ -64,8 +73,8 @@ pub const JOB_SETTINGS6: [(&str, &str); 3] = [
 /// Settings of N0 and N1 where the host has no IPv6 that works, as the plan says.
 pub const WITHOUT_IPV6: [(&str, &str); 1] = [("ipv6/conf/default/disable_ipv6", "1")];
 
-/// IN6_ADDR_GEN_MODE_NONE: with an address of its own a link sends no solicitation
-/// of routers, and nothing has to wait for the check of that address.
+/// IN6_ADDR_GEN_MODE_NONE: without an address of the link there is no solicitation of
+/// routers, and nothing has to wait for the check of one that is made up.
 const NO_LINK_LOCAL: (&str, &str) = ("ipv6/conf/default/addr_gen_mode", "1");
 
 /// The rules of N0.

@@ -61,7 +61,7 @@ fn world(without: WithoutName) -> (World, TcpListener, Ipv4Addr) {
         tls_without_name: without,
         limits: LIMITS,
     };
-    let world = build_by(&[53], &rules, 443);
+    let world = build_by(&rules, &[SocketAddrV4::new(ROUTER, 53).into()], 443);
     world.resolver(SERVER);
     let server = world.listen(SERVER, 443);
     let (0, Some(address)) = world.ask("good.example") else {

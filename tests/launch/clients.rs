@@ -1,19 +1,21 @@
 //! Real clients in a sandbox, honest ones and such as lie about whom they talk to.
 
-use crate::site::{Site, output, stdout, text, until};
+use crate::site::{Site, output, stdout, text};
 use crate::support::skip;
-use crate::world::{SERVER, World, namespace, within};
-use std::io::{BufRead, BufReader, Write};
+use crate::world::{Daemon, OTHER, SERVER, World, certificate, within};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-/// What is granted; `other.example.org` is not.
-const GRANTS: [&str; 4] = [
+/// What is granted, the second name at [`OTHER`]; `other.example.org` is not.
+const GRANTS: [&str; 6] = [
     "--allow",
     "www.example.org:80",
     "--allow",
     "www.example.org:443",
+    "--allow",
+    "at-93-184-216-35.example.org:443",
 ];
 
 /// Prints the name of each client and its exit code.
@@ -34,6 +36,9 @@ try by-address-tls $curl -k https://93.184.216.34/
 try lying-tls $curl -k --connect-to other.example.org:443:www.example.org:443 https://other.example.org/
 try lying-name $tls -servername other.example.org
 try no-name $tls -noservername
+try foreign-name openssl s_client -connect at-93-184-216-35.example.org:443 -servername www.example.org
+try swapped-name $tls -servername at-93-184-216-35.example.org
+try told-name openssl s_client -connect at-93-184-216-35.example.org:443 -servername at-93-184-216-35.example.org
 try lying-host $curl -H 'Host: other.example.org' http://www.example.org/lie
 try lying-later $curl --fail-early http://www.example.org/first --next --max-time 20 -sS -H 'Host: other.example.org' http://www.example.org/lie
 try tunnel $curl -p -x http://www.example.org:80 http://other.example.org/lie
@@ -44,53 +49,15 @@ echo end
 "#;
 
 /// `openssl s_server` in the world, and its certificate.
-struct Tls(Child);
-
-impl Tls {
-    fn start(site: &Site, world: &World) -> (Self, String) {
-        let (key, certificate) = (site.base().join("key.pem"), site.base().join("ca.pem"));
-        let mut make = Command::new("openssl");
-        make.args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-        ]);
-        make.args(["-nodes", "-days", "30", "-subj", "/CN=www.example.org"]);
-        make.args(["-addext", "subjectAltName=DNS:www.example.org", "-keyout"]);
-        let made = output(make.arg(&key).arg("-out").arg(&certificate));
-        assert!(made.status.success(), "{}", text(&made));
-        let mut server = Command::new("nsenter");
-        server.arg(format!("--net={}", namespace(&world.far)));
-        server.args([
-            "openssl",
-            "s_server",
-            "-www",
-            "-accept",
-            &format!("{SERVER}:443"),
-        ]);
-        server.arg("-cert").arg(&certificate).arg("-key").arg(&key);
-        server
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let server = Self(server.spawn().unwrap());
-        until("a TLS server", || {
-            within(&world.host, || {
-                TcpStream::connect((SERVER, 443)).ok().map(drop)
-            })
-        });
-        (server, std::fs::read_to_string(certificate).unwrap())
-    }
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+fn tls(site: &Site, world: &World) -> (Daemon, String) {
+    let (key, certificate) = certificate(site);
+    let mut server = Command::new("openssl");
+    server.args(["s_server", "-www", "-accept", &format!("{SERVER}:443")]);
+    server.arg("-cert").arg(&certificate).arg("-key").arg(&key);
+    (
+        world.daemon(&server, 443),
+        std::fs::read_to_string(certificate).unwrap(),
+    )
 }
 
 /// Request lines and Host lines that reached the server's port 80.
@@ -102,6 +69,23 @@ fn http(world: &World) -> Arc<Mutex<Vec<String>>> {
         for stream in listener.incoming() {
             let (stream, record) = (stream.unwrap(), Arc::clone(&record));
             std::thread::spawn(move || answer(&stream, &record));
+        }
+    });
+    arrived
+}
+
+/// What clients say at [`OTHER`], one entry for each connection.
+fn hellos(world: &World) -> Arc<Mutex<Vec<Vec<u8>>>> {
+    let listener = within(&world.far, || TcpListener::bind((OTHER, 443)).unwrap());
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&arrived);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut hello) = (stream.unwrap(), [0; 4096]);
+            let length = stream.read(&mut hello).unwrap();
+            record.lock().unwrap().push(hello[..length].to_vec());
+            // Whoever sees the end knows that it is recorded.
+            drop(stream);
         }
     });
     arrived
@@ -137,8 +121,9 @@ fn clients_reach_the_granted_name_and_lies_reach_nobody() {
     for root in [false, true] {
         let site = Site::alone(&format!("clients-{root}"));
         let world = World::new();
-        let (_server, certificate) = Tls::start(&site, &world);
+        let (_server, certificate) = tls(&site, &world);
         let arrived = http(&world);
+        let hellos = hellos(&world);
         let script = format!("CA='{certificate}'\n{CLIENTS}");
         let mut arguments = vec!["run", "-p", "ci"];
         arguments.extend(GRANTS);
@@ -148,7 +133,7 @@ fn clients_reach_the_granted_name_and_lies_reach_nobody() {
         assert!(said.ends_with("end"), "{}", text(&output));
         let clients = said.lines().filter_map(|line| line.rsplit_once(' '));
         let clients: Vec<_> = clients.collect();
-        assert_eq!(clients.len(), 15, "{said}");
+        assert_eq!(clients.len(), 18, "{said}");
         for (client, code) in clients {
             assert_eq!(client.starts_with("ok-"), code == "0", "{client}: {said}");
         }
@@ -159,6 +144,12 @@ fn clients_reach_the_granted_name_and_lies_reach_nobody() {
         for lie in ["/lie", "other", "CONNECT"] {
             assert!(!arrived.contains(lie), "{lie}: {arrived}");
         }
+        // Of three hellos that named one of these addresses, the one that was no lie.
+        let hellos = hellos.lock().unwrap();
+        let names = |hello: &[u8], name: &[u8]| hello.windows(name.len()).any(|part| part == name);
+        assert_eq!(hellos.len(), 1, "{hellos:?}");
+        assert!(names(&hellos[0], b"at-93-184-216-35.example.org"));
+        assert!(!names(&hellos[0], b"www"));
         let asked = world.asked.lock().unwrap();
         for name in [&b"other"[..], b"dns"] {
             let leaked = |query: &Vec<u8>| query.windows(name.len()).any(|part| part == name);

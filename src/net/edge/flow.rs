@@ -5,7 +5,7 @@ use crate::net::decide::Decider;
 use crate::net::record::Reason;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::Shutdown;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::rc::Rc;
 
@@ -16,6 +16,8 @@ const LARGE: usize = 1 << 19;
 /// Large pipes at once. They count against a limit of the user (pipe(7),
 /// pipe-user-pages-soft), beyond which pipes of all its programs are small.
 const LARGE_MOST: usize = 8;
+/// So few bytes are copied: a pipe would cost more.
+const FEW: usize = 4096;
 /// Moved for one connection before others get their turn.
 const TURN: usize = 1 << 20;
 /// Empty pipes that are kept.
@@ -26,6 +28,8 @@ pub(super) struct End {
     pub socket: OwnedFd,
     pub readable: bool,
     pub writable: bool,
+    /// Nothing comes after what is there; for that no event will tell of it again.
+    pub last: bool,
     /// The kernel reported an error; reading tells which, after the bytes before it.
     pub broken: bool,
     /// The peer sends nothing after what is there.
@@ -38,6 +42,7 @@ impl End {
             socket,
             readable: false,
             writable: false,
+            last: false,
             broken: false,
             ended: false,
         }
@@ -94,7 +99,12 @@ pub(super) struct Flow {
     /// Reads what passes, as long as something has to be read.
     pub gate: Option<Box<Gate>>,
     pipe: Option<Pipe>,
+    /// Of a few bytes, those that the other side did not take at once.
+    rest: Vec<u8>,
+    /// Bytes in the pipe or in `rest`; the other has none then.
     held: usize,
+    /// The last reading filled the room for few bytes: a pipe moves the next.
+    many: bool,
     ended: bool,
     /// Bytes that reached the other side.
     pub moved: u64,
@@ -166,7 +176,12 @@ impl Flow {
             } else if left == 0 {
                 return Turn::More;
             } else {
-                match self.fill(from, pipes) {
+                let moved = if self.many || !to.writable {
+                    self.fill(from, pipes)
+                } else {
+                    self.copy(from, to)
+                };
+                match moved {
                     Ok(count) => left = left.saturating_sub(count),
                     Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Turn::Starved,
                     Err(_) => from.fail(),
@@ -247,6 +262,7 @@ impl Flow {
         to.broken = true;
         self.gate = None;
         self.pipe = None;
+        self.rest = Vec::new();
         self.held = 0;
         self.done = true;
     }
@@ -269,6 +285,46 @@ impl Flow {
         self.held == 0 && self.gate.as_ref().is_none_or(|gate| !gate.has_ready())
     }
 
+    /// Reads a few bytes and hands over what the other side takes of them.
+    fn copy(&mut self, from: &mut End, to: &mut End) -> Result<usize, Errno> {
+        let mut few = [0; FEW];
+        match recv(&from.socket, &mut few, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => {
+                self.ended = true;
+                Ok(0)
+            }
+            Ok((count, _)) => {
+                self.many = count == FEW;
+                // Fewer than there was room for were all: epoll(7). More will be an event.
+                from.readable = self.many || from.last;
+                self.put(to, &few[..count]);
+                Ok(count)
+            }
+            Err(Errno::AGAIN) => {
+                from.readable = false;
+                Ok(0)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn put(&mut self, to: &mut End, bytes: &[u8]) {
+        match send(&to.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(count) => {
+                self.moved = self.moved.saturating_add(count as u64);
+                self.rest.extend(bytes.get(count..).unwrap_or_default());
+            }
+            Err(Errno::AGAIN) => {
+                to.writable = false;
+                self.rest.extend(bytes);
+            }
+            Err(Errno::INTR) => self.rest.extend(bytes),
+            Err(_) => return self.cut(to),
+        }
+        self.held = self.rest.len();
+    }
+
     fn fill(&mut self, from: &mut End, pipes: &mut Pipes) -> Result<usize, Errno> {
         let pipe = match self.pipe.take() {
             Some(pipe) => pipe,
@@ -283,6 +339,7 @@ impl Flow {
             }
             Ok(count) => {
                 self.held = count;
+                self.many = count > FEW;
                 Ok(count)
             }
             // The pipe is empty: it is the socket that has nothing.
@@ -297,7 +354,15 @@ impl Flow {
 
     /// False when the other side takes no more now.
     fn drain(&mut self, to: &mut End) -> Result<bool, Errno> {
-        let Some(pipe) = self.pipe.as_ref().filter(|_| to.writable) else {
+        if !to.writable {
+            return Ok(false);
+        }
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            self.put(to, &rest);
+            return Ok(to.writable);
+        }
+        let Some(pipe) = self.pipe.as_ref() else {
             return Ok(false);
         };
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
@@ -322,6 +387,7 @@ impl Flow {
 mod tests {
     use super::*;
     use crate::net::grant::{Limits, Rules, WithoutName};
+    use rustix::event::{PollFd, PollFlags, poll};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
@@ -354,15 +420,16 @@ mod tests {
         let (mut sender, mut from) = pair();
         let (mut receiver, mut to) = pair();
         let (mut pipes, mut flow, decider) = (Pipes::default(), Flow::default(), decider());
-        sender.write_all(b"bytes").unwrap();
+        let many = [b'x'; 3 * FEW];
+        sender.write_all(&many).unwrap();
         sender.shutdown(std::net::Shutdown::Write).unwrap();
         while !flow.done {
             from.readable = true;
             flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap();
         }
-        let mut text = String::new();
-        receiver.read_to_string(&mut text).unwrap();
-        assert_eq!((text.as_str(), flow.moved), ("bytes", 5));
+        let mut arrived = Vec::new();
+        receiver.read_to_end(&mut arrived).unwrap();
+        assert!(arrived == many && flow.moved == arrived.len() as u64);
         assert_eq!(pipes.free.len(), 1);
         // The other direction is still open.
         receiver.write_all(b"x").unwrap();
@@ -383,6 +450,52 @@ mod tests {
             );
         }
         assert_eq!((flow.moved, pipes.free.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_end_that_was_announced_is_found_behind_the_last_bytes() {
+        let (mut sender, mut from) = pair();
+        let (mut receiver, mut to) = pair();
+        let (mut pipes, mut flow, decider) = (Pipes::default(), Flow::default(), decider());
+        sender.write_all(b"bytes").unwrap();
+        sender.shutdown(std::net::Shutdown::Write).unwrap();
+        let end = PollFd::new(&from.socket, PollFlags::RDHUP);
+        poll(&mut [end], None).unwrap();
+        (from.readable, from.last) = (true, true);
+        flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap();
+        assert!(flow.done);
+        let mut text = String::new();
+        receiver.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "bytes");
+    }
+
+    #[test]
+    fn few_bytes_that_the_other_side_does_not_take_are_kept_and_come_in_order() {
+        let (mut sender, mut from) = pair();
+        let (mut receiver, mut to) = pair();
+        let (mut pipes, mut flow, decider) = (Pipes::default(), Flow::default(), decider());
+        let mut sent = Vec::new();
+        while flow.rest.is_empty() {
+            let piece = [sent.len().to_le_bytes()[0]; FEW - 1];
+            sender.write_all(&piece).unwrap();
+            sent.extend(piece);
+            let before = flow.moved;
+            while flow.moved == before && flow.rest.is_empty() {
+                from.readable = true;
+                flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap();
+            }
+        }
+        assert!(!to.writable && !flow.is_empty());
+        let mut arrived = vec![0; sent.len()];
+        let reader = std::thread::spawn(move || {
+            receiver.read_exact(&mut arrived).unwrap();
+            arrived
+        });
+        while !flow.is_empty() {
+            to.writable = true;
+            flow.turn(&mut from, &mut to, &mut pipes, &decider).unwrap();
+        }
+        assert!(reader.join().unwrap() == sent);
     }
 
     #[test]
