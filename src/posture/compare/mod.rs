@@ -8,7 +8,7 @@ mod holdings;
 mod identity;
 mod ours;
 #[cfg(test)]
-pub(in crate::posture) mod sample;
+pub(in super::super) mod sample;
 
 use super::expect::{Expectation, expected};
 use super::handed_in::holds;
