@@ -277,6 +277,7 @@ impl Sandbox {
     /// What `cofferdam posture` exits with.
     fn command(&self, json: bool) -> u8 {
         let target = Target {
+            supervisor_pid: None,
             gateway_pid: self.gateway,
             init_pid: self.init,
             plan: self.plan.clone(),

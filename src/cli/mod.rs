@@ -92,6 +92,7 @@ fn posture_target(name: &str) -> Result<posture::Target, Problem> {
     let (plan, _) = read_plan(&context.places, name)
         .ok_or_else(|| Problem::line(format!("sandbox {name} has no plan among its records")))?;
     Ok(posture::Target {
+        supervisor_pid: Some(processes.supervisor.pid),
         gateway_pid: processes.gateway.pid,
         init_pid: processes.init.pid,
         plan,

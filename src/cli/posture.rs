@@ -1,8 +1,10 @@
 //! [host] `cofferdam posture NAME`: what the kernel says of each process, next to the plan.
 
+use crate::posture::edge::{self, Edge};
 use crate::posture::observation::Observation;
 use crate::posture::{
-    Difference, Expectation, PostureError, differences, expected, full, observe, short,
+    Difference, Expectation, PostureError, differences, expected, full, observe, observe_edge,
+    short,
 };
 use crate::sandbox::plan::Plan;
 use clap::Args;
@@ -13,7 +15,8 @@ use std::io::Write;
 ///
 /// Reads /proc of every process from inside the sandbox's outer user namespace:
 /// capabilities, seccomp, no_new_privs, namespaces, id maps, mounts, open
-/// descriptors, limits and signal state. Prints a line per control and every
+/// descriptors, limits and signal state; of the network edge what /proc tells
+/// of it outside. Prints a line per control and every
 /// difference; with --all, what each process has. What differs from the plan,
 /// and what cannot be read, is an error: exit code 125, else 0.
 #[derive(Args, Clone, Debug)]
@@ -36,6 +39,8 @@ pub struct PostureArgs {
 /// The sandbox that a name stands for.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// Its supervisor's pid, whose child the edge is; None looks for no edge.
+    pub supervisor_pid: Option<i32>,
     /// Its gateway's pid outside.
     pub gateway_pid: i32,
     /// Its init's pid outside.
@@ -47,6 +52,7 @@ pub struct Target {
 #[derive(Serialize)]
 struct Json<'a> {
     observation: &'a Observation,
+    edge: Option<&'a Edge>,
     expectation: &'a Expectation,
     differences: &'a [Difference],
 }
@@ -75,20 +81,26 @@ pub fn run(args: &PostureArgs, target: &Target) -> u8 {
 fn shown(args: &PostureArgs, target: &Target) -> Result<(String, bool), PostureError> {
     let observation = observe(target.gateway_pid, target.init_pid)?;
     let expectation = expected(&target.plan);
-    let differences = differences(&target.plan, &observation);
+    let mut differences = differences(&target.plan, &observation);
+    let mut edge = None;
+    if let Some(supervisor) = target.supervisor_pid {
+        edge = observe_edge(supervisor)?;
+        differences.extend(edge::differences(expectation.behind_gateway, edge.as_ref()));
+    }
     let text = if args.json {
         let json = Json {
             observation: &observation,
+            edge: edge.as_ref(),
             expectation: &expectation,
             differences: &differences,
         };
         serde_json::to_string_pretty(&json)
             .map(|text| text + "\n")
             .map_err(|error| PostureError::Answer(error.into()))?
-    } else if args.all {
-        full(&observation, &expectation, &differences)
     } else {
-        short(&observation, &expectation, &differences)
+        let line = edge.as_ref().map(edge::text).unwrap_or_default();
+        let of = if args.all { full } else { short };
+        line + &of(&observation, &expectation, &differences)
     };
     Ok((text, differences.is_empty()))
 }

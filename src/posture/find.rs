@@ -49,7 +49,7 @@ fn failed(call: &'static str, object: &str) -> impl FnOnce(Errno) -> PostureErro
     }
 }
 
-fn kernel(call: &'static str, object: String, failed: &Failed) -> PostureError {
+pub(super) fn kernel(call: &'static str, object: String, failed: &Failed) -> PostureError {
     let errno = match failed {
         Failed::Kernel(errno) => *errno,
         Failed::TooLong => Errno::FBIG,

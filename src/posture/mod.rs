@@ -7,10 +7,12 @@
 
 mod compare;
 mod descriptors;
+pub mod edge;
 mod error;
 mod expect;
 mod files;
 mod find;
+mod find_edge;
 mod handed_in;
 mod mounts;
 pub mod observation;
@@ -24,6 +26,7 @@ mod words;
 pub use compare::{Difference, differences};
 pub use error::PostureError;
 pub use expect::{Expectation, expected};
+pub use find_edge::observe_edge;
 pub use report::{full, short};
 
 use crate::sys::process::{Cloned, clone_process, exit_now, reap};

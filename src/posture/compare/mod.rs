@@ -8,7 +8,7 @@ mod holdings;
 mod identity;
 mod ours;
 #[cfg(test)]
-pub(super) mod sample;
+pub mod sample;
 
 use super::expect::{Expectation, expected};
 use super::handed_in::holds;
