@@ -88,16 +88,17 @@ fn signal(typed: &str) -> Result<i32, String> {
     number.ok_or_else(|| format!("{typed:?} is not a signal: a name such as TERM, or 1 to 31"))
 }
 
-/// Runs each name and gives the worst exit code.
+/// Runs each name and gives the worst exit code; `act` is told whether the name
+/// was that of a lost sandbox, which is removed by then.
 fn each(
     names: &[String],
-    mut act: impl FnMut(&Context, &str) -> Result<(), Problem>,
+    mut act: impl FnMut(&Context, &str, bool) -> Result<(), Problem>,
 ) -> Result<u8, Problem> {
     let context = Context::new()?;
-    recover(&context.places, context.helpers())?;
+    let recovered = recover(&context.places, context.helpers())?;
     let mut code = 0;
     for name in names {
-        if let Err(problem) = act(&context, name) {
+        if let Err(problem) = act(&context, name, recovered.contains(name)) {
             code = problem.report();
         }
     }
@@ -110,14 +111,14 @@ fn report(result: Result<u8, Problem>) -> u8 {
 
 /// `cofferdam stop`.
 pub fn stop(args: &StopArgs) -> u8 {
-    report(each(&args.name, |context, name| {
+    report(each(&args.name, |context, name, _| {
         end(context, name, &Ask::Stop { grace: args.time })
     }))
 }
 
 /// `cofferdam kill`.
 pub fn kill(args: &KillArgs) -> u8 {
-    report(each(&args.name, |context, name| match args.signal {
+    report(each(&args.name, |context, name, _| match args.signal {
         None => end(context, name, &Ask::Kill),
         Some(signal) => {
             let socket = connect(context, name)?;
@@ -162,35 +163,34 @@ fn end_over(home: &Home, socket: &rustix::fd::OwnedFd, ask: &Ask) -> Result<(), 
 }
 
 /// Ends a sandbox that may be just starting or ending: then nobody answers for a
-/// moment, and it is asked again until somebody does or the lock is free.
-fn force(context: &Context, name: &str) -> Result<(), Problem> {
-    for _ in 0..ATTEMPTS {
+/// moment, and it is asked again until somebody does or the lock is free. Whether
+/// there was one that ended; if not, `remove` tells why.
+fn force(context: &Context, name: &str) -> bool {
+    for attempt in 0..ATTEMPTS {
         let Ok(home) = Home::open(&context.places, name) else {
-            // `remove` tells why.
-            return Ok(());
+            return attempt > 0;
         };
-        if let Ok(socket) = client::connect_to(&home) {
-            return end_over(&home, &socket, &Ask::Kill);
-        }
-        if !matches!(Held::take_over(&context.places, name), Ok(None)) {
-            return Ok(());
+        let answered = client::connect_to(&home)
+            .is_ok_and(|socket| end_over(&home, &socket, &Ask::Kill).is_ok());
+        if answered || !matches!(Held::take_over(&context.places, name), Ok(None)) {
+            return true;
         }
         std::thread::sleep(PAUSE);
     }
-    Ok(())
+    false
 }
 
 /// `cofferdam rm`.
 pub fn rm(args: &RmArgs) -> u8 {
-    report(each(&args.name, |context, name| {
-        if args.force {
-            force(context, name)?;
-        }
-        remove(context, name)
+    report(each(&args.name, |context, name, recovered| {
+        let ended = args.force && force(context, name);
+        remove(context, name, recovered || ended)
     }))
 }
 
-fn remove(context: &Context, name: &str) -> Result<(), Problem> {
+/// Removes what there is. `gone`: there may be nothing left, since this command has
+/// ended or recovered that sandbox.
+fn remove(context: &Context, name: &str, gone: bool) -> Result<(), Problem> {
     let kept = context.places.layers.join(name).exists();
     let held = match Held::take_over(&context.places, name) {
         Ok(Some(held)) => Some(held),
@@ -202,7 +202,7 @@ fn remove(context: &Context, name: &str) -> Result<(), Problem> {
                 .into());
         }
         // A foreground sandbox leaves no state, but perhaps layers that --keep kept.
-        Err(StateError::Missing(_)) if kept => None,
+        Err(StateError::Missing(_)) if kept || gone => None,
         Err(error) => return Err(error.into()),
     };
     if kept {
@@ -260,7 +260,7 @@ fn prune_all() -> Result<u8, Problem> {
         };
         drop(held);
         if ended {
-            remove(&context, &name)?;
+            remove(&context, &name, false)?;
             removed.push(name);
         }
     }

@@ -1,8 +1,8 @@
 //! [pure] Decides about each query and connection of a job: the grant that allows it, or why none does.
 //!
 //! ```text
-//! dns ──→ address of its own        connect ──→ Dial ──→ hello / request ──→ dialled ──→ closed
-//!                                         └───→ Refuse
+//! dns ──────────→ address of its own     connect ──→ Dial ──→ hello / request ──→ dialled ──→ closed
+//!  └──→ resolved ──↗                           └───→ Refuse
 //! ```
 //! `connect` says what may be dialled and how the first bytes are read; what they say is
 //! compared with it (`hello`, `request`), and every address is (`dialled`) right before
@@ -40,6 +40,19 @@ pub struct Answer {
     pub reply: Reply,
     /// As [`Dial::grant`], or why it is not answered.
     pub verdict: Result<usize, Reason>,
+}
+
+/// What resolvers say of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// These are its addresses, of both families.
+    Addresses(Vec<IpAddr>),
+    /// There is such a name, without addresses.
+    NoAddress,
+    /// There is no such name.
+    NoSuchName,
+    /// No resolver says anything.
+    Nothing,
 }
 
 /// What is done about a connection.
@@ -177,43 +190,82 @@ impl Decider {
         self.dns.take(now)
     }
 
-    /// Answers a query from what is granted; nobody else is ever asked. HTTPS and SVCB records
-    /// are never there, so no client learns a key that would hide the server name (RFC 9848).
-    pub fn dns(&mut self, query: &Query, now: Duration) -> Answer {
-        let refuse = |reply, reason| Answer {
-            reply,
-            verdict: Err(reason),
-        };
+    /// Answers a query from what is granted; of a name without a grant nobody is ever asked.
+    /// HTTPS and SVCB records are never there, so no client learns a key that would hide the
+    /// server name (RFC 9848).
+    ///
+    /// A name that the policy spells is answered at once, whoever is silent. One that the job
+    /// chose, below a wildcard or in mode open, may not exist: then this is None, and
+    /// [`Decider::resolved`] answers.
+    pub fn dns(&mut self, query: &Query, now: Duration) -> Option<Answer> {
         if !self.query_fits(now) {
-            return refuse(Reply::Refused, Reason::Rate);
+            return Some(refuse(Reply::Refused, Reason::Rate));
         }
-        let grant = self.for_name(&query.name).next();
-        let Some(grant) = grant.or_else(|| self.open_to(&query.name)) else {
-            return refuse(Reply::NameError, Reason::NotGranted);
+        let Some(grant) = self.for_query(&query.name) else {
+            return Some(refuse(Reply::NameError, Reason::NotGranted));
         };
         match self.new_name(&query.name, grant, now) {
             Ok(()) => {}
-            Err(Reason::Depth) => return refuse(Reply::NameError, Reason::Depth),
-            Err(reason) => return refuse(Reply::Refused, reason),
+            Err(Reason::Depth) => return Some(refuse(Reply::NameError, Reason::Depth)),
+            Err(reason) => return Some(refuse(Reply::Refused, reason)),
         }
+        let spelt = self.rules.grants.get(grant).map(|grant| &grant.to);
+        match (query.kind, spelt) {
+            (Kind::Aaaa, _) if !self.ipv6 => Some(answered(Reply::NoData, grant)),
+            (Kind::Other(_), _) => Some(answered(Reply::NoData, grant)),
+            (Kind::A | Kind::Aaaa, Some(Target::Host(_))) => Some(self.address(query, grant)),
+            (Kind::A | Kind::Aaaa, _) => None,
+        }
+    }
+
+    /// Answers a query of [`Decider::dns`] by what was found of its name. One with special
+    /// addresses alone, which nothing granted has, leads nowhere and is refused at once.
+    pub fn resolved(&mut self, query: &Query, found: &Found) -> Answer {
+        let Some(grant) = self.for_query(&query.name) else {
+            return refuse(Reply::NameError, Reason::NotGranted);
+        };
+        let found = match found {
+            Found::Addresses(found) => found,
+            Found::NoAddress => return answered(Reply::NoData, grant),
+            Found::NoSuchName => return answered(Reply::NameError, grant),
+            Found::Nothing => return answered(Reply::ServerFailure, grant),
+        };
+        let mut leads = found.iter().map(|address| unmapped(*address));
+        let mut leads = leads
+            .by_ref()
+            .filter(|address| self.may_lead(*address))
+            .peekable();
+        if leads.peek().is_none() {
+            return refuse(Reply::Refused, Reason::Special);
+        }
+        if leads.any(|address| address.is_ipv6() == (query.kind == Kind::Aaaa)) {
+            self.address(query, grant)
+        } else {
+            answered(Reply::NoData, grant)
+        }
+    }
+
+    /// The name's own address of the family that is asked for.
+    fn address(&mut self, query: &Query, grant: usize) -> Answer {
         let address = match query.kind {
             Kind::A => self.pool.address(&query.name).map(IpAddr::V4),
-            Kind::Aaaa if self.ipv6 => self.pool.address6(&query.name).map(IpAddr::V6),
-            Kind::Aaaa | Kind::Other(_) => {
-                return Answer {
-                    reply: Reply::NoData,
-                    verdict: Ok(grant),
-                };
-            }
+            Kind::Aaaa => self.pool.address6(&query.name).map(IpAddr::V6),
+            Kind::Other(_) => return answered(Reply::NoData, grant),
         };
-        let Some(address) = address else {
-            return refuse(Reply::ServerFailure, Reason::PoolFull);
-        };
-        let reply = Reply::Address(address, TTL);
-        Answer {
-            reply,
-            verdict: Ok(grant),
+        match address {
+            Some(address) => answered(Reply::Address(address, TTL), grant),
+            None => refuse(Reply::ServerFailure, Reason::PoolFull),
         }
+    }
+
+    fn for_query(&self, name: &Name) -> Option<usize> {
+        let grant = self.for_name(name).next();
+        grant.or_else(|| self.open_to(name))
+    }
+
+    /// Whether an address could be dialled by some port.
+    fn may_lead(&self, address: IpAddr) -> bool {
+        block(address).is_none() || self.for_address(address).next().is_some()
     }
 
     /// Names that the job invents below a wildcard have a budget; those it has already, and
@@ -399,6 +451,20 @@ impl Decider {
     }
 }
 
+fn refuse(reply: Reply, reason: Reason) -> Answer {
+    Answer {
+        reply,
+        verdict: Err(reason),
+    }
+}
+
+fn answered(reply: Reply, grant: usize) -> Answer {
+    Answer {
+        reply,
+        verdict: Ok(grant),
+    }
+}
+
 fn has_port(grant: &Grant, port: u16) -> bool {
     let mut ports = grant.ports.iter();
     ports.any(|ports| ports.first <= port && port <= ports.last)
@@ -470,8 +536,21 @@ mod tests {
     };
 
     fn ask(decider: &mut Decider, text: &str) -> Answer {
-        let query = dns::parse(&dns::query(1, &name(text), dns::Kind::A)).unwrap();
-        decider.dns(&query, START)
+        ask_for(
+            decider,
+            text,
+            dns::Kind::A,
+            &["93.184.216.34", "2606:2800::1"],
+        )
+    }
+
+    /// With what is found of a name that has to be resolved.
+    fn ask_for(decider: &mut Decider, text: &str, kind: dns::Kind, found: &[&str]) -> Answer {
+        let query = dns::parse(&dns::query(1, &name(text), kind)).unwrap();
+        let found = found.iter().map(|address| address.parse().unwrap());
+        let found = Found::Addresses(found.collect());
+        let answer = decider.dns(&query, START);
+        answer.unwrap_or_else(|| decider.resolved(&query, &found))
     }
 
     fn address(decider: &mut Decider, text: &str) -> IpAddr {
@@ -507,7 +586,7 @@ mod tests {
             let mut message = dns::query(1, &name("git.example"), dns::Kind::A);
             let at = message.len() - 3;
             message[at] = kind;
-            let answer = decider.dns(&dns::parse(&message).unwrap(), START);
+            let answer = decider.dns(&dns::parse(&message).unwrap(), START).unwrap();
             assert_eq!(
                 (answer.reply, answer.verdict),
                 (Reply::NoData, Ok(1)),
@@ -521,7 +600,7 @@ mod tests {
         let mut decider = decider(MANY);
         let six = dns::query(1, &name("git.example"), dns::Kind::Aaaa);
         let six = dns::parse(&six).unwrap();
-        let Reply::Address(to, TTL) = decider.dns(&six, START).reply else {
+        let Reply::Address(to, TTL) = decider.dns(&six, START).unwrap().reply else {
             panic!("no address");
         };
         assert!(to.is_ipv6());
@@ -530,7 +609,7 @@ mod tests {
         let other = address(&mut decider, "git.example");
         assert_eq!(connect(&mut decider, other, 443), one);
         decider.ipv6 = false;
-        assert_eq!(decider.dns(&six, START).reply, Reply::NoData);
+        assert_eq!(decider.dns(&six, START).unwrap().reply, Reply::NoData);
     }
 
     #[test]
@@ -769,6 +848,48 @@ mod tests {
             (answer.reply, answer.verdict),
             (Reply::Refused, Err(Reason::Rate))
         );
+    }
+
+    #[test]
+    fn a_name_that_the_job_chose_is_resolved_first() {
+        use dns::Kind::{A, Aaaa};
+        let mut decider = decider(MANY);
+        let query = |text, kind| dns::parse(&dns::query(1, &name(text), kind)).unwrap();
+        assert!(decider.dns(&query("git.example", A), START).is_some());
+        assert!(decider.dns(&query("other.example", A), START).is_some());
+        let below = query("a.cdn.example", A);
+        assert_eq!(decider.dns(&below, START), None);
+        for (found, reply) in [
+            (Found::NoSuchName, Reply::NameError),
+            (Found::NoAddress, Reply::NoData),
+            (Found::Nothing, Reply::ServerFailure),
+        ] {
+            assert_eq!(decider.resolved(&below, &found), answered(reply, 0));
+        }
+        assert!(!decider.pool.has(&below.name));
+        for (kind, found, has) in [
+            (A, &["1.1.1.1"][..], true),
+            (Aaaa, &["1.1.1.1"], false),
+            (A, &["2606:4700::1"], false),
+            (Aaaa, &["2606:4700::1", "10.9.9.9"], true),
+            (A, &["2606:4700::1", "10.9.9.9"], false),
+            // A network that is granted has it.
+            (A, &["10.1.2.3"], true),
+        ] {
+            let answer = ask_for(&mut decider, "a.cdn.example", kind, found);
+            assert_eq!(matches!(answer.reply, Reply::Address(..)), has, "{found:?}");
+            assert_eq!(answer.verdict, Ok(0), "{found:?}");
+        }
+        for inward in [
+            "127.0.0.1",
+            "10.9.9.9",
+            "::1",
+            "::ffff:10.9.9.9",
+            "169.254.169.254",
+        ] {
+            let answer = ask_for(&mut decider, "a.cdn.example", A, &[inward]);
+            assert_eq!(answer, refuse(Reply::Refused, Reason::Special), "{inward}");
+        }
     }
 
     #[test]

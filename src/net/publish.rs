@@ -8,9 +8,10 @@ use super::budget::Bucket;
 use super::decide::Reason;
 use super::grant::{Limits, Malformed};
 use super::pool::Pool;
-use super::{GATEWAY, JOB, PREFIX};
+use super::special::unmapped;
+use super::{GATEWAY, GATEWAY6, JOB, JOB6, PREFIX, PREFIX6};
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -139,12 +140,14 @@ impl From<Publish> for String {
 
 /// Whom the job sees as its peer: the peer itself, or the gateway where the
 /// peer's address has another meaning inside or none.
-pub fn seen(peer: SocketAddr) -> SocketAddrV4 {
-    let address = match peer.ip() {
-        IpAddr::V4(address) if is_the_peers_own(address) => address,
-        IpAddr::V4(_) | IpAddr::V6(_) => GATEWAY,
+pub fn seen(peer: SocketAddr) -> SocketAddr {
+    let address = match unmapped(peer.ip()) {
+        IpAddr::V4(address) if is_the_peers_own(address) => address.into(),
+        IpAddr::V4(_) => GATEWAY.into(),
+        IpAddr::V6(address) if is_the_peers_own6(address) => address.into(),
+        IpAddr::V6(_) => GATEWAY6.into(),
     };
-    SocketAddrV4::new(address, peer.port())
+    SocketAddr::new(address, peer.port())
 }
 
 /// A packet from 127.0.0.0/8 is a martian outside of `lo`, one from the job's own
@@ -154,6 +157,14 @@ fn is_the_peers_own(address: Ipv4Addr) -> bool {
     let ours = network(address) == network(JOB);
     let odd = address.is_loopback() || address.is_multicast() || address.octets()[0] == 0;
     !(ours || odd || address.is_broadcast() || Pool::holds(address.into()))
+}
+
+/// As for IPv4; and an address of one link is none on another.
+fn is_the_peers_own6(address: Ipv6Addr) -> bool {
+    let network = |address: Ipv6Addr| u128::from(address) >> (128 - u32::from(PREFIX6));
+    let ours = network(address) == network(JOB6);
+    let odd = address.is_loopback() || address.is_multicast() || address.is_unspecified();
+    !(ours || odd || address.is_unicast_link_local() || Pool::holds(address.into()))
 }
 
 /// Counts connections to published ports: no peer can use up what the job may open itself.
@@ -315,9 +326,16 @@ mod tests {
     #[test]
     fn the_job_sees_its_peer_unless_that_would_be_another() {
         let seen = |peer: &str| seen(peer.parse().unwrap()).to_string();
-        for own in ["10.9.0.2:1", "93.184.216.34:65535", "169.254.7.4:5"] {
+        for own in [
+            "10.9.0.2:1",
+            "93.184.216.34:65535",
+            "169.254.7.4:5",
+            "[2001:db8::1]:7",
+            "[fd09::1]:8",
+        ] {
             assert_eq!(seen(own), own);
         }
+        assert_eq!(seen("[::ffff:10.9.0.2]:1"), "10.9.0.2:1");
         for other in [
             "127.0.0.1:7",
             "127.9.9.9:7",
@@ -326,10 +344,20 @@ mod tests {
             "198.18.0.1:7",
             "198.19.255.255:7",
             "0.0.0.0:7",
-            "[2001:db8::1]:7",
-            "[::1]:7",
+            "[::ffff:127.0.0.1]:7",
         ] {
             assert_eq!(seen(other), "169.254.7.1:7", "{other}");
+        }
+        for other in [
+            "[::1]:7",
+            "[::]:7",
+            "[ff02::1]:7",
+            "[fe80::1]:7",
+            "[fdc0:ffda:7::1]:7",
+            "[fdc0:ffda:7::2]:7",
+            "[fdc0:ffda:7:1::9]:7",
+        ] {
+            assert_eq!(seen(other), "[fdc0:ffda:7::1]:7", "{other}");
         }
     }
 

@@ -12,12 +12,14 @@ use super::nft::Statement::{
 };
 use super::nft::{Chain, Discovery, Hook, Priority, Rule, Statement, Table};
 pub use super::{DNS_PORT, GATEWAY, GATEWAY6, JOB, JOB6, PREFIX, PREFIX6, RELAY_PORT};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 /// The gateway's end of the pair that joins N0 and N1.
 pub const GATEWAY_LINK: &str = "job";
 /// The job's end.
 pub const JOB_LINK: &str = "eth0";
+/// What the gateway's end has beside its address: an address of the link.
+pub const GATEWAY_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// MTU of both, in bytes: the pair is memory, and each packet costs.
 pub const MTU: u32 = 65_520;
 /// Mark of packets for our listeners; routed by [`TABLE`]. Not one that
@@ -71,8 +73,8 @@ pub const JOB_SETTINGS6: [(&str, &str); 3] = [
 /// Settings of N0 and N1 where the host has no IPv6 that works, as the plan says.
 pub const WITHOUT_IPV6: [(&str, &str); 1] = [("ipv6/conf/default/disable_ipv6", "1")];
 
-/// IN6_ADDR_GEN_MODE_NONE: with an address of its own a link sends no solicitation
-/// of routers, and nothing has to wait for the check of that address.
+/// IN6_ADDR_GEN_MODE_NONE: without an address of the link there is no solicitation of
+/// routers, and nothing has to wait for the check of one that is made up.
 const NO_LINK_LOCAL: (&str, &str) = ("ipv6/conf/default/addr_gen_mode", "1");
 
 /// The rules of N0.

@@ -1,15 +1,17 @@
 //! [host] The network edge of one sandbox: started with the host's resolvers, its records as events.
 
 use crate::event::Kind;
+use crate::net::DNS_PORT;
 use crate::net::edge::{self, Edge, Listening, Port, Starting};
 use crate::net::grant::Rules;
 use crate::net::record::{Asked, Peer, Record};
 use crate::sandbox::launch::Listeners;
 use crate::sandbox::plan::{Plan, Published};
 use crate::supervise::failure::SessionError;
+use crate::sys::netlink::Netlink;
 use rustix::fd::{AsFd, OwnedFd};
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 /// Most bytes of /etc/resolv.conf that are read.
 const LONGEST: u64 = 64 * 1024;
@@ -43,7 +45,10 @@ pub fn start(plan: &Plan, rules: &Rules, ports: &[OwnedFd]) -> Result<Starting, 
             port,
         })
         .collect();
-    let resolvers = resolvers(&String::from_utf8_lossy(&text));
+    let netlink = Netlink::open().map_err(|errno| SessionError::System("netlink", errno))?;
+    let resolvers = resolvers(&String::from_utf8_lossy(&text), |link| {
+        netlink.index(link).ok()
+    });
     edge::start(rules, &ports, &resolvers).map_err(SessionError::Edge)
 }
 
@@ -61,22 +66,31 @@ pub fn listen(starting: Starting, listeners: &Listeners) -> Result<Edge, Session
     starting.listen(listening).map_err(SessionError::Edge)
 }
 
-/// The name servers of a resolv.conf(5); this host where it names none.
-fn resolvers(text: &str) -> Vec<SocketAddr> {
+/// The address of a name server; `ADDRESS%LINK` where it means something on one link
+/// alone (RFC 4007 §11), by name or number. None for what is neither.
+fn resolver(server: &str, link: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+    let Some((address, zone)) = server.split_once('%') else {
+        return Some(SocketAddr::new(server.parse().ok()?, DNS_PORT));
+    };
+    let scope = zone.parse().ok().or_else(|| link(zone))?;
+    let address = SocketAddrV6::new(address.parse().ok()?, DNS_PORT, 0, scope);
+    Some(address.into())
+}
+
+/// The name servers of a resolv.conf(5), with the links of this host; this host where it
+/// names none.
+fn resolvers(text: &str, link: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = text
         .lines()
         .filter_map(|line| {
             let mut words = line.split_ascii_whitespace();
-            let address: IpAddr = (words.next()? == "nameserver")
-                .then(|| words.next())??
-                .parse()
-                .ok()?;
-            Some(SocketAddr::new(address, 53))
+            let server = (words.next()? == "nameserver").then(|| words.next())??;
+            resolver(server, &link)
         })
         .take(RESOLVERS)
         .collect();
     if found.is_empty() {
-        found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53));
+        found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT));
     }
     found
 }
@@ -162,11 +176,14 @@ mod tests {
 
     #[test]
     fn name_servers_in_their_order_at_most_three() {
-        let text = "# nameserver 9.9.9.9\nsearch a\n nameserver 10.0.0.1 x\nnameserver fe80::1%eth0\n\
-                    nameserver ::1\nnameserver\nnameserver 1.1.1.1\nnameserver 8.8.8.8\n";
-        let found = resolvers(text);
-        let expected = ["10.0.0.1:53", "[::1]:53", "1.1.1.1:53"];
+        let link = |name: &str| (name == "eth0").then_some(7);
+        let text = "# nameserver 9.9.9.9\nsearch a\n nameserver 10.0.0.1 x\nnameserver fe80::1%eth1\n\
+                    nameserver 10.0.0.1%eth0\nnameserver fe80::1%eth0\nnameserver ::1\nnameserver\n\
+                    nameserver 8.8.8.8\n";
+        let found = resolvers(text, link);
+        let expected = ["10.0.0.1:53", "[fe80::1%7]:53", "[::1]:53"];
         assert_eq!(found, expected.map(|text| text.parse().unwrap()));
-        assert_eq!(resolvers(""), ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!(resolver("fe80::1%3", link), "[fe80::1%3]:53".parse().ok());
+        assert_eq!(resolvers("", link), ["127.0.0.1:53".parse().unwrap()]);
     }
 }

@@ -85,6 +85,7 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -177,8 +178,20 @@ impl Netlink {
             .map(drop)
     }
 
-    /// Gives a link an address, which is its own at once: nobody is asked whether it
-    /// has an IPv6 one already.
+    /// Whether a link that was brought up sends and receives by now (IFF_RUNNING):
+    /// the end of a pair whose peer came up last is started from a work queue.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn is_running(&self, index: u32) -> Result<bool, Refused> {
+        let answer = self.request(Message::new(RTM_GETLINK, 0).fixed(&link_header(index, 0)))?;
+        let flags = answer.and_then(|body| number(&body, 8));
+        let flags = flags.ok_or(Refused::from(Errno::BADMSG))?;
+        Ok(flags & libc::IFF_RUNNING as u32 != 0)
+    }
+
+    /// Gives a link an address. Nobody is asked whether it has an IPv6 one already;
+    /// the route that makes that one local still comes from a work queue.
     ///
     /// # Errors
     /// What the kernel said.
@@ -250,6 +263,18 @@ impl Netlink {
             prefix: matched.prefix,
             ..taken
         })
+    }
+
+    /// Whether the kernel takes packets to this address as its own.
+    ///
+    /// # Errors
+    /// What the kernel said, but that there is no route.
+    pub fn is_local(&self, address: IpAddr) -> Result<bool, Refused> {
+        match self.ask_route(address, 0) {
+            Ok(route) => Ok(route.kind == Kind::Local),
+            Err(refused) if refused.errno == Errno::NETUNREACH => Ok(false),
+            Err(refused) => Err(refused),
+        }
     }
 
     fn ask_route(&self, to: IpAddr, flags: u32) -> Result<Route, Refused> {
@@ -560,9 +585,15 @@ mod tests {
         assert_eq!(netlink.add_pair(pair).unwrap_err().errno, Errno::EXIST);
         let one = netlink.index("one").unwrap();
         let address = Ipv4Addr::new(10, 1, 1, 1);
+        assert_eq!(netlink.is_running(one), Ok(false));
+        assert_eq!(netlink.is_local(address.into()), Ok(false));
         netlink.add_address(one, address.into(), 24).unwrap();
         netlink.set_up(one).unwrap();
         netlink.set_up(netlink.index("other").unwrap()).unwrap();
+        assert_eq!(netlink.is_local(address.into()), Ok(true));
+        while !netlink.is_running(one).unwrap() {
+            std::thread::yield_now();
+        }
         let route = |to: &str| netlink.route(to.parse().unwrap());
         assert_eq!(route("9.9.9.9").unwrap_err().errno, Errno::NETUNREACH);
         let gateway = Ipv4Addr::new(10, 1, 1, 2);

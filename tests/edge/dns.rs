@@ -6,6 +6,7 @@ use super::*;
 fn dns_over_tcp_answers_each_query_of_a_connection() {
     inside(|| {
         let world = build(vec![grant("*.good.example", &[443], None)], 443, LIMITS);
+        world.resolver(SERVER);
         let mut client = world.dial(Ipv4Addr::new(9, 9, 9, 9), 53);
         for (name, code) in [
             ("a.good.example", 0),
@@ -203,6 +204,7 @@ fn names_that_a_job_invents_have_a_budget() {
         use cofferdam::net::budget::NAMES_AT_ONCE;
         use cofferdam::net::decide::Reason as Decided;
         let world = build(vec![grant("*.good.example", &[443], None)], 443, LIMITS);
+        world.resolver(SERVER);
         let refused = || match world.edge.next().unwrap() {
             Some(Record::Refused(_, Reason::Decided(reason))) => reason,
             other => panic!("{other:?}"),
@@ -218,5 +220,70 @@ fn names_that_a_job_invents_have_a_budget() {
         );
         assert_eq!(refused(), Decided::Names);
         assert_eq!(world.ask("x0.good.example").0, 0);
+    });
+}
+
+/// The codes of answers to A and AAAA, and whether each has an address.
+fn both(world: &World, name: &str) -> [(u8, bool); 2] {
+    [1, 28].map(|kind| {
+        let mut message = query(name);
+        let at = message.len() - 3;
+        message[at] = kind;
+        let answer = world.answers(&message);
+        (answer[3] & 0xf, answer[7] == 1)
+    })
+}
+
+#[test]
+fn a_name_that_the_job_chose_is_as_it_is_upstream() {
+    inside(|| {
+        use cofferdam::net::decide::Reason as Decided;
+        let world = build_open(vec![grant("exact.example", &[443], None)], 443);
+        world.resolver_says(53, |query, _| {
+            let six = query[query.len() - 3] == 28;
+            let says = |records: &[Vec<u8>]| vec![answer(query, records)];
+            let code = |code| {
+                let mut answer = answer(query, &[]);
+                answer[3] |= code;
+                vec![answer]
+            };
+            match query[13] {
+                b'4' if six => says(&[]),
+                b'4' => says(&[a(SERVER)]),
+                b'6' if six => says(&[aaaa(SERVER6)]),
+                b'6' | b'0' => says(&[]),
+                b'i' if six => says(&[aaaa(Ipv6Addr::LOCALHOST)]),
+                b'i' => says(&[a(Ipv4Addr::new(169, 254, 169, 254))]),
+                b'n' => code(3),
+                _ => code(2),
+            }
+        });
+        let (nothing, address) = ((0, false), (0, true));
+        assert_eq!(both(&world, "4.example"), [address, nothing]);
+        assert_eq!(both(&world, "6.example"), [nothing, address]);
+        assert_eq!(both(&world, "0.example"), [nothing, nothing]);
+        assert_eq!(both(&world, "exact.example"), [address, address]);
+        assert_eq!(both(&world, "localhost"), [(3, false); 2]);
+        let refused = |name: &str, expected: Reason| {
+            // For A and for AAAA.
+            for _ in 0..2 {
+                match world.edge.next().unwrap() {
+                    Some(Record::Refused(asked, reason)) => {
+                        assert_eq!(asked.name.unwrap().as_str(), name);
+                        assert_eq!(reason, expected, "{name}");
+                    }
+                    other => panic!("{name}: {other:?}"),
+                }
+            }
+        };
+        refused("localhost", Reason::Decided(Decided::NotGranted));
+        for (name, code, reason) in [
+            ("none.example", 3, Reason::Met(Obstacle::NoAddress)),
+            ("fails.example", 2, Reason::Met(Obstacle::NoAddress)),
+            ("inward.example", 5, Reason::Decided(Decided::Special)),
+        ] {
+            assert_eq!(both(&world, name), [(code, false); 2], "{name}");
+            refused(name, reason);
+        }
     });
 }

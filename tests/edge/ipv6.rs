@@ -112,3 +112,81 @@ fn a_name_is_reached_by_the_family_that_answers() {
         }
     });
 }
+
+#[test]
+fn a_silent_address_costs_a_quarter_of_a_second() {
+    inside(|| {
+        let world = build(vec![grant("www.example.org", &[7000], None)], 7000, LIMITS);
+        // Nobody answers for the first three; the last one of a family is the server.
+        let silent: Vec<Ipv4Addr> = (1..=3)
+            .map(|last| Ipv4Addr::new(93, 184, 216, last))
+            .collect();
+        within(&world.world, &world.host, || {
+            for address in &silent {
+                ip(&format!("route add blackhole {address}"));
+            }
+        });
+        let mut records: Vec<Vec<u8>> = silent.iter().map(|address| a(*address)).collect();
+        records.push(a(SERVER));
+        world.resolver_says(53, move |query, _| {
+            let six = query[query.len() - 3] == 28;
+            vec![answer(query, if six { &[] } else { &records })]
+        });
+        let server = world.listen(SERVER, 7000);
+        let Some(pooled) = world.ask("www.example.org").1 else {
+            panic!("no address")
+        };
+        let began = Instant::now();
+        let mut client = world.dial(pooled, 7000);
+        let (mut far, _) = server.accept().unwrap();
+        far.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        let took = began.elapsed();
+        // Three times a quarter of a second, and what a busy host adds.
+        assert!(took >= Duration::from_millis(750), "{took:?}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        let Some(Record::Allowed(_, asked, 0)) = world.edge.next().unwrap() else {
+            panic!()
+        };
+        assert_eq!(asked.address, (SERVER, 7000).into());
+        // What was dialled beside it is given up.
+        let sockets = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+        let syn_sent = sockets
+            .lines()
+            .filter(|line| line.split_whitespace().nth(3) == Some("02"));
+        assert_eq!(syn_sent.count(), 0, "{sockets}");
+    });
+}
+
+#[test]
+fn the_first_address_to_answer_is_taken_and_a_refusal_is_not_waited_for() {
+    inside(|| {
+        let world = build(vec![grant("www.example.org", &[7000], None)], 7000, LIMITS);
+        // One refuses at once, the next is never dialled.
+        let records = [Ipv4Addr::new(93, 184, 216, 35), HOST, SERVER].map(a);
+        world.resolver_says(53, move |query, _| {
+            let six = query[query.len() - 3] == 28;
+            vec![answer(query, if six { &[] } else { &records })]
+        });
+        within(&world.world, &world.host, || {
+            ip("addr add 93.184.216.35/32 dev c0")
+        });
+        let server = world.listen(SERVER, 7000);
+        let Some(pooled) = world.ask("www.example.org").1 else {
+            panic!("no address")
+        };
+        let began = Instant::now();
+        let mut client = world.dial(pooled, 7000);
+        let (mut far, _) = server.accept().unwrap();
+        far.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2));
+        drop((client, far, server));
+        let allowed = world.edge.next().unwrap();
+        assert!(matches!(allowed, Some(Record::Allowed(..))), "{allowed:?}");
+        world.edge.next().unwrap();
+        // Now all of them refuse.
+        let reason = world.refused(pooled, 7000, b"");
+        assert_eq!(reason, Reason::Met(Obstacle::Unreachable));
+    });
+}

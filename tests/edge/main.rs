@@ -136,6 +136,31 @@ fn build(grants: Vec<Grant>, port: u16, limits: Limits) -> World {
 
 /// With resolvers at these ports of the router.
 fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits) -> World {
+    let resolvers: Vec<SocketAddr> = resolvers
+        .iter()
+        .map(|port| SocketAddrV4::new(ROUTER, *port).into())
+        .collect();
+    let rules = Rules {
+        grants,
+        open: false,
+        tls_without_name: WithoutName::Refuse,
+        limits,
+    };
+    build_by(&rules, &resolvers, port)
+}
+
+/// In mode open.
+fn build_open(grants: Vec<Grant>, port: u16) -> World {
+    let rules = Rules {
+        grants,
+        open: true,
+        tls_without_name: WithoutName::Refuse,
+        limits: LIMITS,
+    };
+    build_by(&rules, &[SocketAddrV4::new(ROUTER, 53).into()], port)
+}
+
+fn build_by(rules: &Rules, resolvers: &[SocketAddr], port: u16) -> World {
     ip("link set lo up");
     let host = File::open("/proc/self/ns/net").unwrap();
     let (job_keeper, job) = namespace();
@@ -172,23 +197,13 @@ fn build_asking(resolvers: &[u16], grants: Vec<Grant>, port: u16, limits: Limits
             network::transparent_listener(53, true).unwrap(),
         )
     });
-    let rules = Rules {
-        grants,
-        open: false,
-        tls_without_name: WithoutName::Refuse,
-        limits,
-    };
     let listening = Listening {
         tcp: tcp.as_fd(),
         dns_udp: udp.as_fd(),
         dns_tcp: dns.as_fd(),
         gateway: None,
     };
-    let resolvers: Vec<SocketAddr> = resolvers
-        .iter()
-        .map(|port| SocketAddrV4::new(ROUTER, *port).into())
-        .collect();
-    let edge = start(&rules, &[], &resolvers)
+    let edge = start(rules, &[], resolvers)
         .unwrap()
         .listen(listening)
         .unwrap();
@@ -248,15 +263,20 @@ impl World {
 
     /// Asks for an A record over UDP; the code and the address.
     fn ask(&self, name: &str) -> (u8, Option<Ipv4Addr>) {
+        read_answer(&self.answers(&query(name)))
+    }
+
+    /// The answer to a query over UDP.
+    fn answers(&self, query: &[u8]) -> Vec<u8> {
         let socket = within(&self.job, &self.host, || {
             UdpSocket::bind("0.0.0.0:0").unwrap()
         });
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         socket.connect("9.9.9.9:53").unwrap();
-        socket.send(&query(name)).unwrap();
+        socket.send(query).unwrap();
         let mut buffer = [0; 512];
         let length = socket.recv(&mut buffer).unwrap();
-        read_answer(&buffer[..length])
+        buffer[..length].to_vec()
     }
 
     /// A resolver in the world that has one answer for every name.
@@ -293,6 +313,12 @@ impl World {
 /// A record of the name that was asked for.
 fn a(address: Ipv4Addr) -> Vec<u8> {
     let fixed = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4];
+    [&fixed[..], &address.octets()].concat()
+}
+
+/// AAAA record of the name that was asked for.
+fn aaaa(address: Ipv6Addr) -> Vec<u8> {
+    let fixed = [0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16];
     [&fixed[..], &address.octets()].concat()
 }
 

@@ -409,6 +409,11 @@ fn rm_refuses_what_runs_and_force_ends_it() {
         assert_eq!(code(&output), 125, "{command}: {}", text(&output));
         assert!(complaints(&output).contains("box"), "{}", text(&output));
     }
+    // What runs in the foreground leaves nothing to be removed once it has ended.
+    let job = start(&mut site.cofferdam(&["run", "--name", "front", "--", "sleep", "1000"]));
+    until("it runs", || site.processes("front"));
+    site.remove("front");
+    assert_ne!(code(&finish(job)), 0);
     // One bad name does not keep the others from being removed.
     site.detach("box", &[], "sleep 1000");
     let output = site.run(&["rm", "-f", "nothing", "box"]);

@@ -256,7 +256,7 @@ fn while_a_command_starts() {
                 std::thread::sleep(Duration::from_millis(delay * 4));
                 signal(site.processes("job").unwrap()[index], Signal::KILL);
                 finish(client);
-                // Killed with its supervisor it is gone when this looks.
+                // The client itself has removed it if it began after the kill.
                 let removed = site.run(&["rm", "-f", "job"]);
                 assert!(code(&removed) == 0 || index == 0, "{}", text(&removed));
             });
@@ -352,6 +352,20 @@ fn kill_all(site: &Site, name: &str) {
     until("no supervisor", || {
         (!std::path::Path::new(&format!("/proc/{}", processes[0])).exists()).then_some(())
     });
+}
+
+#[test]
+fn rm_of_one_that_this_command_cleans_up_after_succeeds() {
+    let site = Site::new("crash-rm");
+    for options in [&["rm", "job"][..], &["rm", "-f", "job"]] {
+        site.detach("job", &[], "sleep 1000");
+        kill_all(&site, "job");
+        let removed = site.run(options);
+        assert_eq!(code(&removed), 0, "{options:?}: {}", text(&removed));
+        assert_eq!(site.left(), Vec::<String>::new());
+        let again = site.run(options);
+        assert_eq!(code(&again), 125, "{options:?}: {}", text(&again));
+    }
 }
 
 #[test]

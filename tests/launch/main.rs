@@ -22,6 +22,7 @@ mod egress;
 mod ending;
 mod firewall;
 mod ids;
+mod inside;
 mod limits;
 mod mirror;
 mod mounts;

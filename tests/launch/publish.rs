@@ -318,6 +318,39 @@ fn a_port_is_where_it_was_asked_for_and_shows_the_job_its_peer() {
     });
 }
 
+/// Where the job listens by IPv6 it sees its IPv6 peers, but those that are not its own
+/// to see; where it listens by IPv4 alone it sees the gateway, as above.
+#[test]
+fn a_job_that_listens_by_ipv6_sees_ipv6_peers() {
+    each("six", |site, world, root| {
+        let name = format!("publish-six-{root}");
+        let options = [
+            "--publish",
+            "[fd09::1]:8082:80",
+            "--publish",
+            "10.9.0.1:8081:80",
+            "--publish",
+            "[::1]:8083:80",
+        ];
+        let started = world.publish(site, root, &name, &options, &["[::]:80"]);
+        assert_eq!(stdout(&started), name);
+        let seen = |from, to: &str| {
+            let (peer, as_whom) = world.greeted(from, to).unwrap();
+            (as_whom, peer.address())
+        };
+        for from in [From::Far, From::Host] {
+            let (as_whom, own) = seen(from, "[fd09::1]:8082");
+            assert_eq!(as_whom, own.to_string());
+        }
+        let (as_whom, own) = seen(From::Host, "[::1]:8083");
+        assert_eq!(as_whom, format!("[fdc0:ffda:7::1]:{}", own.port()));
+        let (as_whom, own) = seen(From::Far, "10.9.0.1:8081");
+        assert_eq!(as_whom, format!("[::ffff:10.9.0.2]:{}", own.port()));
+        world.told(site, root, &name, "from [fd09::2]:");
+        world.remove(site, root, &name);
+    });
+}
+
 #[test]
 fn bytes_ends_and_resets_pass_both_ways() {
     each("flow", |site, world, root| {

@@ -5,7 +5,7 @@ use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,14 @@ use std::sync::{Arc, Mutex};
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 /// Another address of that server.
 pub const OTHER: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 35);
+/// The same server's.
+pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2606, 0x2800, 0x220, 1, 0, 0, 0, 1);
 /// The resolver, neighbour of the host and its gateway to everywhere.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+/// It has this address on the link, too.
+pub const RESOLVER6: &str = "fd09::2";
+/// And this one, which means something there alone.
+pub const RESOLVER_ON_LINK: &str = "fe80::2%near";
 
 /// A program in the world; it ends with its owner, and with the tester.
 pub struct Daemon(Child);
@@ -101,6 +107,7 @@ impl World {
         ip(&host, &pair);
         for arguments in [
             "addr add 10.9.0.1/24 dev near",
+            "addr add fd09::1/64 dev near nodad",
             "link set lo up",
             "link set near up",
         ] {
@@ -110,19 +117,35 @@ impl World {
             "addr add 10.9.0.2/24 dev away",
             "addr add 93.184.216.34/32 dev away",
             "addr add 93.184.216.35/32 dev away",
+            "addr add fd09::2/64 dev away nodad",
+            "addr add fe80::2/64 dev away nodad",
+            "addr add 2606:2800:220:1::1/128 dev away nodad",
             "link set away up",
         ] {
             ip(&far, arguments);
         }
         ip(&host, "route add default via 10.9.0.2");
-        let (resolver, server) = within(&far, || {
-            let resolver = UdpSocket::bind((RESOLVER, 53)).unwrap();
-            (resolver, TcpListener::bind((SERVER, 8080)).unwrap())
+        ip(&host, "route add default via fd09::2");
+        let (resolvers, servers) = within(&far, || {
+            let on_link = |socket: &UdpSocket| {
+                let index = rustix::net::netdevice::name_to_index(socket, "away").unwrap();
+                SocketAddrV6::new("fe80::2".parse().unwrap(), 53, 0, index)
+            };
+            let by4 = UdpSocket::bind((RESOLVER, 53)).unwrap();
+            let by_link = UdpSocket::bind(on_link(&by4)).unwrap();
+            let resolvers = [by4, UdpSocket::bind((RESOLVER6, 53)).unwrap(), by_link];
+            let servers: [IpAddr; 2] = [SERVER.into(), SERVER6.into()];
+            let servers = servers.map(|at| TcpListener::bind((at, 8080)).unwrap());
+            (resolvers, servers)
         });
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let queries = Arc::clone(&asked);
-        std::thread::spawn(move || resolve(&resolver, &queries));
-        std::thread::spawn(move || serve(&server));
+        for resolver in resolvers {
+            let queries = Arc::clone(&asked);
+            std::thread::spawn(move || resolve(&resolver, &queries));
+        }
+        for server in servers {
+            std::thread::spawn(move || serve(&server));
+        }
         Self { host, far, asked }
     }
 
@@ -148,8 +171,19 @@ impl World {
 
     /// A program on the host with this resolver, as root or as the account.
     pub fn command(&self, site: &Site, root: bool, program: &str) -> Command {
+        self.command_asking(&RESOLVER.to_string(), site, root, program)
+    }
+
+    /// The same with another resolver.
+    pub fn command_asking(
+        &self,
+        resolver: &str,
+        site: &Site,
+        root: bool,
+        program: &str,
+    ) -> Command {
         let conf = site.base().join("resolv.conf");
-        site.write(&conf, &format!("nameserver {RESOLVER}\n"));
+        site.write(&conf, &format!("nameserver {resolver}\n"));
         let mount = format!(
             "mount --bind {} /etc/resolv.conf && exec \"$@\"",
             conf.display()
@@ -195,22 +229,38 @@ pub fn certificate(site: &Site) -> (PathBuf, PathBuf) {
     (key, certificate)
 }
 
-/// A records: every name is the server's, but `inward` is this host's, and `at-1-2-3-4.`
-/// is what it says.
+/// Every name is the server's, but `inward` is this host's, `at-1-2-3-4.` is what it says,
+/// and `none` does not exist. `six` has an IPv6 address alone, `both` has both.
 fn resolve(socket: &UdpSocket, asked: &Mutex<Vec<Vec<u8>>>) {
     let mut query = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut query) {
         let query = &query[..length];
         asked.lock().unwrap().push(query.to_vec());
-        let inward = query.windows(6).any(|part| part == b"inward");
-        let address = if inward {
-            Ipv4Addr::LOCALHOST
-        } else {
-            literal(query).unwrap_or(SERVER)
+        let has = |part: &[u8]| query.windows(part.len()).any(|bytes| bytes == part);
+        let by_six = query[length - 3] == 28;
+        let address: Option<IpAddr> = match (has(b"six"), has(b"both"), by_six) {
+            (true, _, true) | (_, true, true) => Some(SERVER6.into()),
+            (true, _, false) | (_, _, true) => None,
+            _ if has(b"inward") => Some(Ipv4Addr::LOCALHOST.into()),
+            _ => Some(literal(query).unwrap_or(SERVER).into()),
         };
-        let mut answer = [&query[..2], b"\x81\x80\0\x01\0\x01\0\0\0\0", &query[12..]].concat();
-        answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04");
-        answer.extend(address.octets());
+        let address = address.filter(|_| !has(b"none"));
+        let code = if has(b"none") { 0x83 } else { 0x80 };
+        let count = u8::from(address.is_some());
+        let head = [0x81, code, 0, 1, 0, count, 0, 0, 0, 0];
+        let mut answer = [&query[..2], &head, &query[12..]].concat();
+        let fixed = |kind, size| [0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0, size];
+        match address {
+            Some(IpAddr::V4(address)) => {
+                answer.extend(fixed(1, 4));
+                answer.extend(address.octets());
+            }
+            Some(IpAddr::V6(address)) => {
+                answer.extend(fixed(28, 16));
+                answer.extend(address.octets());
+            }
+            None => {}
+        }
         socket.send_to(&answer, from).unwrap();
     }
 }

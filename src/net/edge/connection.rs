@@ -1,5 +1,6 @@
 //! [exposed] One connection of the job, from accept to its end.
 
+use super::dial::Dialling;
 use super::flow::{End, Flow, Pipes, Turn};
 use super::gate::{Gate, Moved};
 use crate::net::decide::Decider;
@@ -9,18 +10,14 @@ use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How long a side may take what was sent to it before the other side broke.
 const DELIVERY: Duration = Duration::from_secs(10);
 
-/// Which of its two sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Client,
-    Upstream,
-}
+/// Number of the client's socket among those of a connection.
+pub(super) const CLIENT: u64 = 0;
 
 /// How far a connection has come.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +28,8 @@ pub(super) enum Stage {
     Resolving,
     /// The gateway makes a socket that leads to the job.
     Asking,
-    /// An address is being dialled; these are left.
-    Connecting(Vec<IpAddr>),
+    /// Addresses are being dialled.
+    Connecting,
     /// Bytes move.
     Relaying,
     /// One side has broken it; until then the other may take what was sent to it before.
@@ -46,6 +43,10 @@ pub(super) struct Connection {
     pub stage: Stage,
     pub client: End,
     pub upstream: Option<End>,
+    /// Number of the upstream's socket.
+    pub dialled: u64,
+    /// What is being dialled.
+    pub dialling: Option<Box<Dialling>>,
     /// Where the job connected to.
     pub original: SocketAddr,
     /// What is told of it.
@@ -94,6 +95,8 @@ impl Connection {
             client: End::new(client),
             original: asked.address,
             upstream: None,
+            dialled: CLIENT,
+            dialling: None,
             asked,
             grant,
             deadline: None,
@@ -138,10 +141,17 @@ impl Connection {
     }
 
     /// Takes in what epoll said of one of its sockets.
-    pub(super) fn mark(&mut self, side: Side, flags: EventFlags) {
-        let end = match side {
-            Side::Client => Some(&mut self.client),
-            Side::Upstream => self.upstream.as_mut(),
+    pub(super) fn mark(&mut self, number: u64, flags: EventFlags) {
+        let end = match &mut self.dialling {
+            _ if number == CLIENT => Some(&mut self.client),
+            Some(dialling) => {
+                let mut attempts = dialling.attempts.iter_mut();
+                let attempt = attempts.find(|attempt| attempt.number == number);
+                attempt.map(|attempt| &mut attempt.end)
+            }
+            None if number == self.dialled => self.upstream.as_mut(),
+            // Of an address that another one was faster than.
+            None => None,
         };
         let Some(end) = end else { return };
         let ends = EventFlags::HUP | EventFlags::ERR;

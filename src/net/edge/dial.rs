@@ -1,11 +1,83 @@
-//! [exposed] Which address is dialled, and dialling it: what the kernel's routing table says decides last.
+//! [exposed] Which addresses are dialled, and dialling them: what the kernel's routing table says decides last.
 
-use crate::net::record::Obstacle;
+use super::flow::End;
+use crate::net::record::{Obstacle, Reason};
 use crate::sys::netlink::{Kind, Netlink, Route};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// How long an address has before the next one is dialled beside it (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses that are dialled at once.
+const AT_ONCE: usize = 6;
+/// Numbers of a connection's sockets: 0 is the client's, the others one address's each.
+pub(super) const SOCKETS: u64 = 8;
+
+/// The addresses of one destination, of which the first to answer is taken.
+pub(super) struct Dialling {
+    /// Those that have been dialled and have not answered yet.
+    pub attempts: Vec<Attempt>,
+    /// Which one was given up last, and why.
+    pub failed: (SocketAddr, Reason),
+    /// When all of them are given up.
+    pub until: Instant,
+    rest: std::vec::IntoIter<IpAddr>,
+    made: u64,
+}
+
+/// One address, being dialled.
+pub(super) struct Attempt {
+    pub to: SocketAddr,
+    pub end: End,
+    /// Of its socket, from 1 to [`SOCKETS`] - 1.
+    pub number: u64,
+}
+
+impl Dialling {
+    /// Begins with no address; `failed` is said where there is none that may be dialled.
+    pub(super) fn new(
+        addresses: Vec<IpAddr>,
+        until: Instant,
+        failed: (SocketAddr, Reason),
+    ) -> Self {
+        Self {
+            attempts: Vec::new(),
+            failed,
+            until,
+            rest: addresses.into_iter(),
+            made: 0,
+        }
+    }
+
+    /// The next address, while there may be one more.
+    pub(super) fn next(&mut self) -> Option<IpAddr> {
+        let room = self.attempts.len() < AT_ONCE;
+        room.then(|| self.rest.next()).flatten()
+    }
+
+    /// A number for a socket. It is used again only after all others, when no event of its
+    /// first one can be left to handle.
+    pub(super) fn number(&mut self) -> u64 {
+        self.made += 1;
+        1 + self.made % (SOCKETS - 1)
+    }
+
+    /// How long nothing is to be done unless an address answers.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        let left = self.until.saturating_duration_since(now);
+        let more = self.attempts.len() < AT_ONCE && self.rest.len() > 0;
+        if more { left.min(STAGGER) } else { left }
+    }
+
+    /// The first that was dialled.
+    pub(super) fn first(&self) -> SocketAddr {
+        let first = self.attempts.first();
+        first.map_or(self.failed.0, |attempt| attempt.to)
+    }
+}
 
 /// Whether this host's routing table lets an address be dialled.
 ///

@@ -1,17 +1,19 @@
-//! [exposed] DNS for the job, over UDP and TCP: allowed names get an address of the pool, nothing is asked of anybody.
+//! [exposed] DNS for the job, over UDP and TCP: allowed names get an address of the pool, those that it chose once they are found.
 
 use super::connection::reset;
 use super::report::Reports;
 use super::serve::{DNS_CLIENTS, Server};
 use crate::net::DNS_PORT;
-use crate::net::dns::{self, Refusal};
-use crate::net::record::{Asked, Reason, Record};
+use crate::net::decide::{Answer, Found};
+use crate::net::dns::{self, Query, Refusal, Reply};
+use crate::net::record::{Asked, Obstacle, Reason, Record};
 use crate::sys::datagram;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Datagrams that are answered before others get their turn.
@@ -23,13 +25,41 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The longest query that is read over TCP; a question has at most 271 bytes.
 const QUERY: usize = 4096;
 
+/// Queries at once whose names are being resolved; more are answered with a failure.
+const QUERIES: usize = 1024;
+
+/// Queries whose names are being resolved, by number.
+#[derive(Default)]
+pub(super) struct Queries {
+    asked: HashMap<u64, (Query, Asker)>,
+    next: u64,
+}
+
+/// Whom a query is answered.
+#[derive(Clone, Copy)]
+enum Asker {
+    /// By UDP: whom from which address.
+    Datagram(SocketAddr, IpAddr),
+    /// By TCP: place and number of the client.
+    Stream(usize, u64),
+}
+
+/// What becomes of a message.
+enum Now {
+    Answer(Vec<u8>),
+    Later,
+    Nothing,
+}
+
 /// Who asks over TCP.
 #[derive(Default)]
 pub(super) struct Clients {
     places: Vec<Option<Client>>,
+    next: u64,
 }
 
 struct Client {
+    number: u64,
     socket: OwnedFd,
     got: Vec<u8>,
     until: Instant,
@@ -50,25 +80,66 @@ impl Clients {
 }
 
 impl Server {
-    /// The answer to one message, None where there is none.
-    fn answer(&mut self, message: &[u8], reports: &mut Reports) -> Option<Vec<u8>> {
+    /// The answer to one message of `asker`, or it comes later.
+    fn answer(&mut self, message: &[u8], asker: Asker, reports: &mut Reports) -> Now {
         let now = self.now();
         let query = match dns::parse(message) {
             Ok(query) => query,
-            Err(Refusal::Answer { bytes, .. }) => {
-                return self.decider.query_fits(now).then_some(bytes);
+            Err(Refusal::Answer { bytes, .. }) if self.decider.query_fits(now) => {
+                return Now::Answer(bytes);
             }
-            Err(Refusal::Silence(_)) => return None,
+            Err(Refusal::Answer { .. } | Refusal::Silence(_)) => return Now::Nothing,
         };
-        let answer = self.decider.dns(&query, now);
-        if let Err(reason) = answer.verdict {
-            let asked = Asked {
-                name: Some(query.name.clone()),
-                address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DNS_PORT),
-            };
-            reports.say(&Record::Refused(asked, Reason::Decided(reason)));
+        let decided = self.decider.dns(&query, now);
+        let found = match decided {
+            Some(_) => None,
+            None => {
+                self.queries.next += 1;
+                self.resolve_query(&query, self.queries.next)
+            }
+        };
+        let answer = match (decided, found) {
+            (Some(answer), _) => answer,
+            (None, Some(found)) => self.decider.resolved(&query, &found),
+            (None, None) if self.queries.asked.len() < QUERIES => {
+                self.queries.asked.insert(self.queries.next, (query, asker));
+                return Now::Later;
+            }
+            (None, None) => self.decider.resolved(&query, &Found::Nothing),
+        };
+        report(&query, answer, reports);
+        Now::Answer(query.answer(answer.reply))
+    }
+
+    /// What is found of the name of a query that waited for it.
+    pub(super) fn answer_later(&mut self, number: u64, found: &Found, reports: &mut Reports) {
+        let Some((query, asker)) = self.queries.asked.remove(&number) else {
+            return;
+        };
+        let answer = self.decider.resolved(&query, found);
+        report(&query, answer, reports);
+        let bytes = query.answer(answer.reply);
+        match asker {
+            Asker::Datagram(to, from) => self.send_datagram(&bytes, from, to),
+            Asker::Stream(place, number) => {
+                let Some(slot) = self.dns_clients.places.get_mut(place) else {
+                    return;
+                };
+                let client = slot.as_ref().filter(|client| client.number == number);
+                if let Some(client) = client
+                    && !client.say(&bytes)
+                {
+                    reset(&client.socket);
+                    *slot = None;
+                }
+            }
         }
-        Some(query.answer(answer.reply))
+    }
+
+    /// Datagrams may be lost: whoever waits for it asks again.
+    fn send_datagram(&self, answer: &[u8], from: IpAddr, to: SocketAddr) {
+        let socket = &self.listeners.dns_udp;
+        crate::sys::unheard(datagram::send(socket, answer, from, to));
     }
 
     pub(super) fn answer_datagrams(&mut self, reports: &mut Reports) {
@@ -81,14 +152,9 @@ impl Server {
                 Err(_) => continue,
             };
             let message = buffer.get(..datagram.length).unwrap_or_default();
-            if let Some(answer) = self.answer(message, reports) {
-                // Datagrams may be lost: whoever waits for it asks again.
-                crate::sys::unheard(datagram::send(
-                    &self.listeners.dns_udp,
-                    &answer,
-                    datagram.to.ip(),
-                    datagram.from,
-                ));
+            let asker = Asker::Datagram(datagram.from, datagram.to.ip());
+            if let Now::Answer(answer) = self.answer(message, asker, reports) {
+                self.send_datagram(&answer, datagram.to.ip(), datagram.from);
             }
         }
     }
@@ -113,8 +179,11 @@ impl Server {
         if place == clients.len() {
             clients.push(None);
         }
-        if let Some(slot) = clients.get_mut(place) {
+        self.dns_clients.next += 1;
+        let number = self.dns_clients.next;
+        if let Some(slot) = self.dns_clients.places.get_mut(place) {
             *slot = Some(Client {
+                number,
                 socket,
                 got: Vec::new(),
                 until: Instant::now() + SILENCE,
@@ -136,10 +205,13 @@ impl Server {
             return;
         }
         while let Some(message) = client.next() {
-            let Some(answer) = self.answer(&message, reports) else {
-                return reset(&client.socket);
+            let asker = Asker::Stream(place, client.number);
+            let said = match self.answer(&message, asker, reports) {
+                Now::Answer(answer) => client.say(&answer),
+                Now::Later => true,
+                Now::Nothing => false,
             };
-            if !client.say(&answer) {
+            if !said {
                 return reset(&client.socket);
             }
         }
@@ -150,6 +222,20 @@ impl Server {
             *slot = Some(client);
         }
     }
+}
+
+/// A query that is not answered with an address, where that is not as the client expects.
+fn report(query: &Query, answer: Answer, reports: &mut Reports) {
+    let reason = match (answer.verdict, answer.reply) {
+        (Err(reason), _) => Reason::Decided(reason),
+        (Ok(_), Reply::NameError | Reply::ServerFailure) => Reason::Met(Obstacle::NoAddress),
+        (Ok(_), _) => return,
+    };
+    let asked = Asked {
+        name: Some(query.name.clone()),
+        address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DNS_PORT),
+    };
+    reports.say(&Record::Refused(asked, reason));
 }
 
 impl Client {

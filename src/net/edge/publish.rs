@@ -1,9 +1,11 @@
 //! [exposed] Published ports: accepts on the host, asks the gateway for the other half, relays as ever.
 
-use super::connection::{Connection, Side, Stage, reset};
+use super::connection::{CLIENT, Connection, Stage, reset};
+use super::dial::{Attempt, Dialling};
 use super::flow::End;
 use super::report::Reports;
 use super::serve::{ACCEPTS, DIAL, GATEWAY, PUBLISHED, Server, Step};
+use crate::net;
 use crate::net::publish::{ANSWER, Admission, Request, seen};
 use crate::net::record::{Obstacle, Peer, Reason, Record};
 use crate::sys::socket;
@@ -13,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, acceptfrom_with, sockopt};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 /// Connections that the gateway is asked for at once; the rest wait to be accepted.
 const ASKED: usize = 64;
@@ -24,9 +27,10 @@ pub(super) struct Listener {
     pub port: u16,
 }
 
-/// What the gateway made for whom.
+/// What the gateway made for whom, and from which address.
 struct Answer {
     who: (usize, u32),
+    from: SocketAddr,
     made: Result<OwnedFd, Errno>,
 }
 
@@ -35,7 +39,7 @@ pub(super) struct Ports {
     gateway: OwnedFd,
     listeners: Vec<Listener>,
     /// Connections that the gateway is making, in the order of its answers.
-    asked: VecDeque<(usize, u32)>,
+    asked: VecDeque<((usize, u32), SocketAddr)>,
     pub admission: Admission,
 }
 
@@ -72,7 +76,7 @@ impl Ports {
     fn ask(&mut self, who: (usize, u32), request: Request) -> Result<(), Errno> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         rustix::net::send(&self.gateway, &request.encode(), flags)?;
-        self.asked.push_back(who);
+        self.asked.push_back((who, request.from));
         Ok(())
     }
 
@@ -84,13 +88,13 @@ impl Ports {
             Err(Errno::AGAIN) => return Ok(None),
             Err(errno) => return Err(errno),
         };
-        let who = self.asked.pop_front().ok_or(Errno::PROTO)?;
+        let (who, from) = self.asked.pop_front().ok_or(Errno::PROTO)?;
         let made = match (length, i32::from_le_bytes(buffer), descriptors.pop()) {
             (ANSWER, 0, Some(made)) => Ok(made),
             (ANSWER, errno @ 1.., None) => Err(Errno::from_raw_os_error(errno)),
             _ => return Err(Errno::PROTO),
         };
-        Ok(Some(Answer { who, made }))
+        Ok(Some(Answer { who, from, made }))
     }
 }
 
@@ -146,32 +150,50 @@ impl Server {
             reset(&client);
             return reports.say(&Record::Rejected(told, Reason::Decided(reason)));
         }
-        let port = ports
-            .listeners
-            .get(index)
-            .map_or(0, |listener| listener.port);
         // Small writes are not held back; nothing depends on it.
         crate::sys::unheard(sockopt::set_tcp_nodelay(&client, true));
         let place = self.vacancy();
         let connection = Connection::inbound(self.next_number(), client, told);
         let mut connection = Box::new(connection);
-        let request = Request {
-            from: SocketAddr::V4(seen(peer)),
-            port,
-        };
-        let registered = self.register(place, Side::Client, &connection.client);
-        let asked = registered.and_then(|()| match self.published.as_mut() {
-            Some(ports) => ports.ask((place, connection.id), request),
-            None => Err(Errno::PIPE),
-        });
-        let step = match asked {
-            Ok(()) => {
-                self.set_deadline(place, &mut connection, Some(DIAL));
-                Step::Wait
-            }
+        let step = match self.register(place, CLIENT, &connection.client) {
+            Ok(()) => self.ask_gateway(place, &mut connection, seen(peer)),
             Err(_) => Step::Refuse(Reason::Met(Obstacle::Descriptors)),
         };
         self.settle(place, connection, step, reports);
+    }
+
+    /// Asks for a connection to the job from this address.
+    fn ask_gateway(&mut self, place: usize, connection: &mut Connection, from: SocketAddr) -> Step {
+        let index = connection.peer.map(|peer| usize::from(peer.port));
+        let asked = self.published.as_mut().and_then(|ports| {
+            let port = ports.listeners.get(index?)?.port;
+            ports
+                .ask((place, connection.id), Request { from, port })
+                .ok()
+        });
+        if asked.is_none() {
+            return Step::Refuse(Reason::Met(Obstacle::Descriptors));
+        }
+        connection.stage = Stage::Asking;
+        self.set_deadline(place, connection, Some(DIAL));
+        Step::Wait
+    }
+
+    /// The job did not take a connection from this address. Where it listens by IPv4 alone it
+    /// refuses IPv6 at once; then an IPv6 peer is shown as the gateway's IPv4 address.
+    pub(super) fn job_refused(
+        &mut self,
+        place: usize,
+        connection: &mut Connection,
+        from: SocketAddr,
+    ) -> Step {
+        match from {
+            SocketAddr::V4(_) => Step::Refuse(Reason::Met(Obstacle::Unreachable)),
+            SocketAddr::V6(_) => {
+                let from = SocketAddr::new(net::GATEWAY.into(), from.port());
+                self.ask_gateway(place, connection, from)
+            }
+        }
     }
 
     /// Sockets that the gateway has made.
@@ -179,11 +201,11 @@ impl Server {
         while let Some(ports) = self.published.as_mut() {
             let full = ports.asked.len() >= ASKED;
             match ports.answer() {
-                Ok(Some(Answer { who, made })) => {
+                Ok(Some(Answer { who, from, made })) => {
                     if full && self.paused.is_none() {
                         ports.listen(&self.epoll, EventFlags::IN);
                     }
-                    self.join(who, made, reports);
+                    self.join(who, from, made, reports);
                 }
                 Ok(None) => return,
                 // The sandbox is about to end. Whoever waits is reset when its time is up.
@@ -196,6 +218,7 @@ impl Server {
     fn join(
         &mut self,
         (place, id): (usize, u32),
+        from: SocketAddr,
         made: Result<OwnedFd, Errno>,
         reports: &mut Reports,
     ) {
@@ -204,11 +227,11 @@ impl Server {
         };
         let step = if connection.id == id && connection.stage == Stage::Asking {
             match made {
-                Ok(socket) => self.connect_to_job(place, &mut connection, socket),
+                Ok(socket) => self.connect_to_job(place, &mut connection, from, socket),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     Step::Refuse(Reason::Met(Obstacle::Descriptors))
                 }
-                Err(_) => Step::Refuse(Reason::Met(Obstacle::Unreachable)),
+                Err(_) => self.job_refused(place, &mut connection, from),
             }
         } else {
             Step::Wait
@@ -220,16 +243,26 @@ impl Server {
         &mut self,
         place: usize,
         connection: &mut Connection,
+        from: SocketAddr,
         socket: OwnedFd,
     ) -> Step {
         // As for the peer's side.
         crate::sys::unheard(sockopt::set_tcp_nodelay(&socket, true));
         let end = End::new(socket);
-        if self.register(place, Side::Upstream, &end).is_err() {
+        let until = connection.deadline.unwrap_or_else(|| Instant::now() + DIAL);
+        let failed = (from, Reason::Met(Obstacle::Unreachable));
+        let mut dialling = Dialling::new(Vec::new(), until, failed);
+        let number = dialling.number();
+        if self.register(place, number, &end).is_err() {
             return Step::Refuse(Reason::Met(Obstacle::Descriptors));
         }
-        connection.upstream = Some(end);
-        connection.stage = Stage::Connecting(Vec::new());
+        dialling.attempts.push(Attempt {
+            to: from,
+            end,
+            number,
+        });
+        connection.dialling = Some(Box::new(dialling));
+        connection.stage = Stage::Connecting;
         Step::Wait
     }
 }

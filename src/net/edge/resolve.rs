@@ -1,5 +1,6 @@
 //! [exposed] Names to addresses by the host's resolvers: UDP with retries, TCP where an answer is cut.
 
+use crate::net::decide::Found;
 use crate::net::dns::{self, Kind, Resolved as Said, Unusable};
 use crate::net::grant::Name;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -27,23 +28,18 @@ const ROUNDS: usize = 2;
 /// Both are asked at once, by numbers that follow each other.
 const KINDS: [Kind; 2] = [Kind::A, Kind::Aaaa];
 
-/// Who waits for an answer: a connection by place and number.
-pub(super) type Waiting = (usize, u32);
-
-/// What is known of a name.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Known {
-    /// Its addresses.
-    Addresses(Vec<IpAddr>),
-    /// It has none, or no resolver says.
-    Nothing,
-    /// An answer will come.
-    Later,
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiting {
+    /// A connection by place and number.
+    Connection(usize, u32),
+    /// A query of the job by its number.
+    Query(u64),
 }
 
 /// An answer that came, and who waited for it.
 pub(super) struct Resolved {
-    pub addresses: Vec<IpAddr>,
+    pub found: Found,
     pub waiting: Vec<Waiting>,
 }
 
@@ -58,6 +54,8 @@ struct Lookup {
     waiting: Vec<Waiting>,
     /// Of each kind, once a resolver has said: addresses, and for how many seconds.
     answers: [Option<(Vec<IpAddr>, u32)>; 2],
+    /// A resolver has said that there is no such name.
+    missing: bool,
 }
 
 /// The same question over TCP.
@@ -90,27 +88,27 @@ impl Resolver {
         }
     }
 
-    /// The addresses of a name, or `who` is told when they are known.
+    /// What is known of a name; None when `who` is told later.
     pub(super) fn ask(
         &mut self,
         name: &Name,
         who: Waiting,
         epoll: BorrowedFd<'_>,
         token: impl Fn(usize) -> u64,
-    ) -> Known {
+    ) -> Option<Found> {
         let now = Instant::now();
         if let Some((addresses, until)) = self.known.get(name)
             && *until > now
         {
-            return Known::Addresses(addresses.clone());
+            return Some(Found::Addresses(addresses.clone()));
         }
         let running = self.lookups.iter_mut().flatten();
         if let Some(lookup) = running.into_iter().find(|lookup| lookup.name == *name) {
             lookup.waiting.push(who);
-            return Known::Later;
+            return None;
         }
         let Some(place) = self.vacant() else {
-            return Known::Nothing;
+            return Some(Found::Nothing);
         };
         match self.open(name, now, epoll, token(place)) {
             Ok(mut lookup) => {
@@ -118,9 +116,9 @@ impl Resolver {
                 if let Some(slot) = self.lookups.get_mut(place) {
                     *slot = Some(lookup);
                 }
-                Known::Later
+                None
             }
-            Err(_) => Known::Nothing,
+            Err(_) => Some(Found::Nothing),
         }
     }
 
@@ -162,6 +160,7 @@ impl Resolver {
             until: now + PATIENCE,
             waiting: Vec::new(),
             answers: [None, None],
+            missing: false,
         })
     }
 
@@ -257,27 +256,20 @@ impl Resolver {
 
     fn done(&mut self, place: usize) -> Option<Resolved> {
         let lookup = self.lookups.get_mut(place)?.take()?;
-        let mut addresses = Vec::new();
-        let mut ttl = u32::MAX;
-        for (found, seconds) in lookup.answers.into_iter().flatten() {
-            if !found.is_empty() {
-                addresses.extend(found);
-                ttl = ttl.min(seconds);
-            }
-        }
-        let now = Instant::now();
-        if !addresses.is_empty() {
+        let (found, seconds) = lookup.found();
+        if let Found::Addresses(addresses) = &found {
+            let now = Instant::now();
             if self.known.len() >= KNOWN {
                 self.known.retain(|_, (_, until)| *until > now);
             }
             if self.known.len() < KNOWN {
-                let fresh = FRESH.min(Duration::from_secs(ttl.into()));
-                self.known
-                    .insert(lookup.name, (addresses.clone(), now + fresh));
+                let fresh = FRESH.min(Duration::from_secs(seconds.into()));
+                let known = (addresses.clone(), now + fresh);
+                self.known.insert(lookup.name, known);
             }
         }
         Some(Resolved {
-            addresses,
+            found,
             waiting: lookup.waiting,
         })
     }
@@ -290,6 +282,26 @@ impl Lookup {
         each.filter(|(_, answer)| answer.is_none())
             .map(|((kind, id), _)| dns::query(id, &self.name, kind))
             .collect()
+    }
+
+    /// What resolvers have said, and for how many seconds it holds.
+    fn found(&self) -> (Found, u32) {
+        let mut addresses = Vec::new();
+        let mut ttl = u32::MAX;
+        for (found, seconds) in self.answers.iter().flatten() {
+            if !found.is_empty() {
+                addresses.extend(found);
+                ttl = ttl.min(*seconds);
+            }
+        }
+        let silent = self.answers.iter().any(Option::is_none);
+        let found = match (addresses.is_empty(), self.missing, silent) {
+            (false, _, _) => Found::Addresses(addresses),
+            (true, true, _) => Found::NoSuchName,
+            (true, false, false) => Found::NoAddress,
+            (true, false, true) => Found::Nothing,
+        };
+        (found, ttl)
     }
 
     fn knows_some(&self) -> bool {
@@ -330,7 +342,8 @@ impl Lookup {
                     *answer = Some((addresses, ttl));
                     return None;
                 }
-                Ok(Said::NoSuchName | Said::NoAddress) => {
+                Ok(said @ (Said::NoSuchName | Said::NoAddress)) => {
+                    self.missing |= said == Said::NoSuchName;
                     *answer = Some((Vec::new(), 0));
                     return None;
                 }

@@ -1,14 +1,15 @@
 //! [exposed] The loop: one epoll(7) over listeners, connections, lookups and the supervisor.
 
-use super::connection::{Connection, Relayed, Side, Stage, reset};
-use super::dial;
+use super::connection::{CLIENT, Connection, Relayed, Stage, reset};
+use super::dial::{self, Attempt, Dialling, SOCKETS};
 use super::flow::{End, Pipes};
 use super::gate::Gate;
-use super::names::Clients;
+use super::names::{Clients, Queries};
 use super::publish::{Listener, Ports};
 use super::report::Reports;
-use super::resolve::{Known, Resolver};
-use crate::net::decide::{Decider, Dial, To, Verdict};
+use super::resolve::{Resolver, Waiting};
+use crate::net::decide::{Decider, Dial, Found, To, Verdict};
+use crate::net::dns::Query;
 use crate::net::grant::{Proto, Rules};
 use crate::net::publish::Admission;
 use crate::net::record::{Asked, Obstacle, Reason, Record};
@@ -61,6 +62,7 @@ pub(super) struct Server {
     pub(super) listeners: Listeners,
     pub(super) decider: Decider,
     pub(super) dns_clients: Clients,
+    pub(super) queries: Queries,
     pub(super) published: Option<Ports>,
     started: Instant,
     connections: Vec<Option<Box<Connection>>>,
@@ -119,6 +121,7 @@ impl Server {
             listeners,
             decider: Decider::new(rules, ipv6),
             dns_clients: Clients::default(),
+            queries: Queries::default(),
             published,
             started: Instant::now(),
             connections: Vec::new(),
@@ -172,12 +175,12 @@ impl Server {
             LOOKUPS..DNS_CLIENTS => self.look_up(place(LOOKUPS), false, reports),
             DNS_CLIENTS..CONNECTIONS => self.answer_stream(place(DNS_CLIENTS), reports),
             CONNECTIONS.. => {
-                let side = if token.is_multiple_of(2) {
-                    Side::Client
-                } else {
-                    Side::Upstream
-                };
-                self.resume(place(CONNECTIONS) / 2, Some((side, flags)), reports);
+                let (at, number) = (
+                    (token - CONNECTIONS) / SOCKETS,
+                    (token - CONNECTIONS) % SOCKETS,
+                );
+                let at = usize::try_from(at).unwrap_or(usize::MAX);
+                self.resume(at, Some((number, flags)), reports);
             }
             _ => {}
         }
@@ -234,9 +237,8 @@ impl Server {
         let step = match connection.stage {
             Stage::Reading => Step::Refuse(Reason::Met(Obstacle::Silent)),
             Stage::Resolving => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
-            Stage::Asking | Stage::Connecting(_) => {
-                Step::Refuse(Reason::Met(Obstacle::Unreachable))
-            }
+            Stage::Asking => Step::Refuse(Reason::Met(Obstacle::Unreachable)),
+            Stage::Connecting => self.dial_more(place, &mut connection),
             Stage::Relaying => Step::Again,
             Stage::Delivering(_) => Step::Broken,
         };
@@ -309,7 +311,7 @@ impl Server {
         let place = self.vacancy();
         let connection = Connection::new(self.next_number(), client, asked, grant, gate);
         let mut connection = Box::new(connection);
-        let step = match self.register(place, Side::Client, &connection.client) {
+        let step = match self.register(place, CLIENT, &connection.client) {
             Ok(()) => self.enter(place, &mut connection),
             Err(_) => Step::Refuse(Reason::Met(Obstacle::Descriptors)),
         };
@@ -336,8 +338,8 @@ impl Server {
         self.started.elapsed()
     }
 
-    pub(super) fn register(&self, place: usize, side: Side, end: &End) -> Result<(), Errno> {
-        let token = CONNECTIONS + 2 * place as u64 + u64::from(side == Side::Upstream);
+    pub(super) fn register(&self, place: usize, number: u64, end: &End) -> Result<(), Errno> {
+        let token = CONNECTIONS + SOCKETS * place as u64 + number;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, &end.socket, EventData::new_u64(token), flags)
     }
@@ -357,19 +359,23 @@ impl Server {
             let address = connection.asked.address.ip();
             return self.dial(place, connection, vec![address], Obstacle::NoAddress);
         };
-        let who = (place, connection.id);
+        let who = Waiting::Connection(place, connection.id);
         let token = |lookup: usize| LOOKUPS + lookup as u64;
         match self.resolver.ask(name, who, self.epoll.as_fd(), token) {
-            Known::Addresses(list) => {
-                let list = dial::in_turn(list, connection.original.ip());
-                self.dial(place, connection, list, Obstacle::NoAddress)
-            }
-            Known::Nothing => Step::Refuse(Reason::Met(Obstacle::NoAddress)),
-            Known::Later => {
+            Some(found) => self.dial_found(place, connection, &found),
+            None => {
                 connection.stage = Stage::Resolving;
                 Step::Wait
             }
         }
+    }
+
+    /// What is known of the name of a query now; None when its number is told later.
+    pub(super) fn resolve_query(&mut self, query: &Query, number: u64) -> Option<Found> {
+        let token = |lookup: usize| LOOKUPS + lookup as u64;
+        let who = Waiting::Query(number);
+        let epoll = self.epoll.as_fd();
+        self.resolver.ask(&query.name, who, epoll, token)
     }
 
     /// A lookup is ready or late; whoever waited for it goes on.
@@ -377,18 +383,36 @@ impl Server {
         let token = LOOKUPS + lookup as u64;
         let answer = self.resolver.step(lookup, late, self.epoll.as_fd(), token);
         let Some(answer) = answer else { return };
-        for (place, id) in answer.waiting {
+        for waiting in answer.waiting {
+            let (place, id) = match waiting {
+                Waiting::Connection(place, id) => (place, id),
+                Waiting::Query(number) => {
+                    self.answer_later(number, &answer.found, reports);
+                    continue;
+                }
+            };
             let Some(mut connection) = self.take(place) else {
                 continue;
             };
             let waits = connection.id == id && connection.stage == Stage::Resolving;
             let step = if waits {
-                let list = dial::in_turn(answer.addresses.clone(), connection.original.ip());
-                self.dial(place, &mut connection, list, Obstacle::NoAddress)
+                self.dial_found(place, &mut connection, &answer.found)
             } else {
                 Step::Wait
             };
             self.settle(place, connection, step, reports);
+        }
+    }
+
+    fn dial_found(&mut self, place: usize, connection: &mut Connection, found: &Found) -> Step {
+        match found {
+            Found::Addresses(list) => {
+                let list = dial::in_turn(list.clone(), connection.original.ip());
+                self.dial(place, connection, list, Obstacle::NoAddress)
+            }
+            Found::NoAddress | Found::NoSuchName | Found::Nothing => {
+                Step::Refuse(Reason::Met(Obstacle::NoAddress))
+            }
         }
     }
 
@@ -400,28 +424,60 @@ impl Server {
         addresses: Vec<IpAddr>,
         why: Obstacle,
     ) -> Step {
-        let mut why = Reason::Met(why);
+        let until = connection.deadline.unwrap_or_else(|| Instant::now() + DIAL);
+        let failed = (connection.asked.address, Reason::Met(why));
+        connection.dialling = Some(Box::new(Dialling::new(addresses, until, failed)));
+        connection.stage = Stage::Connecting;
+        self.dial_next(place, connection)
+    }
+
+    /// No address that was dialled has answered by now.
+    fn dial_more(&mut self, place: usize, connection: &mut Connection) -> Step {
+        match &connection.dialling {
+            Some(dialling) if dialling.until > Instant::now() => self.dial_next(place, connection),
+            Some(dialling) => {
+                if connection.peer.is_none() {
+                    connection.asked.address = dialling.first();
+                }
+                Step::Refuse(Reason::Met(Obstacle::Unreachable))
+            }
+            None => Step::Broken,
+        }
+    }
+
+    /// Dials the next address that may be dialled, beside those that have not answered.
+    fn dial_next(&mut self, place: usize, connection: &mut Connection) -> Step {
+        let Some(mut dialling) = connection.dialling.take() else {
+            return Step::Broken;
+        };
         let port = connection.asked.address.port();
-        let mut rest = addresses.into_iter();
-        while let Some(address) = rest.next() {
+        while let Some(address) = dialling.next() {
             let to = SocketAddr::new(address, port);
-            match self.dial_one(to) {
+            let number = dialling.number();
+            let begun = self.dial_one(to).and_then(|end| {
+                let registered = self.register(place, number, &end);
+                let descriptors = |_| Reason::Met(Obstacle::Descriptors);
+                registered.map(|()| end).map_err(descriptors)
+            });
+            match begun {
                 Ok(end) => {
-                    if self.register(place, Side::Upstream, &end).is_err() {
-                        return Step::Refuse(Reason::Met(Obstacle::Descriptors));
-                    }
-                    connection.upstream = Some(end);
-                    connection.asked.address = to;
-                    connection.stage = Stage::Connecting(rest.collect());
-                    return Step::Wait;
+                    dialling.attempts.push(Attempt { to, end, number });
+                    break;
                 }
-                Err(reason) => {
-                    connection.asked.address = to;
-                    why = reason;
-                }
+                Err(reason) => dialling.failed = (to, reason),
             }
         }
-        Step::Refuse(why)
+        if dialling.attempts.is_empty() {
+            let (to, reason) = dialling.failed;
+            if connection.peer.is_some() {
+                return self.job_refused(place, connection, to);
+            }
+            connection.asked.address = to;
+            return Step::Refuse(reason);
+        }
+        self.set_deadline(place, connection, Some(dialling.wait(Instant::now())));
+        connection.dialling = Some(dialling);
+        Step::Wait
     }
 
     fn dial_one(&mut self, to: SocketAddr) -> Result<End, Reason> {
@@ -440,12 +496,12 @@ impl Server {
     }
 
     /// Goes on with a connection, after what epoll said of it.
-    fn resume(&mut self, place: usize, event: Option<(Side, EventFlags)>, reports: &mut Reports) {
+    fn resume(&mut self, place: usize, event: Option<(u64, EventFlags)>, reports: &mut Reports) {
         let Some(mut connection) = self.take(place) else {
             return;
         };
-        if let Some((side, flags)) = event {
-            connection.mark(side, flags);
+        if let Some((number, flags)) = event {
+            connection.mark(number, flags);
         }
         let step = match connection.stage {
             Stage::Relaying => self.relay(&mut connection),
@@ -457,36 +513,58 @@ impl Server {
                 Err(reason) => Step::Refuse(reason),
             },
             Stage::Resolving | Stage::Asking => Step::Wait,
-            Stage::Connecting(_) => self.connected(place, &mut connection, reports),
+            Stage::Connecting => self.connected(place, &mut connection, reports),
         };
         self.settle(place, connection, step, reports);
     }
 
-    /// Whether the address that is being dialled answered.
+    /// Whether one of the addresses that are being dialled has answered.
     fn connected(
         &mut self,
         place: usize,
         connection: &mut Connection,
         reports: &mut Reports,
     ) -> Step {
-        let Some(upstream) = connection.upstream.as_ref().filter(|end| end.writable) else {
-            return Step::Wait;
+        let Some(dialling) = &mut connection.dialling else {
+            return Step::Broken;
         };
-        if let Ok(Ok(())) = sockopt::socket_error(&upstream.socket) {
-            connection.stage = Stage::Relaying;
-            self.set_deadline(place, connection, None);
-            reports.say(&match connection.peer {
-                Some(peer) => Record::Accepted(connection.id, peer),
-                None => Record::Allowed(connection.id, connection.asked.clone(), connection.grant),
-            });
-            return self.relay(connection);
+        let before = dialling.attempts.len();
+        for attempt in std::mem::take(&mut dialling.attempts) {
+            if !attempt.end.writable {
+                dialling.attempts.push(attempt);
+            } else if let Ok(Ok(())) = sockopt::socket_error(&attempt.end.socket) {
+                return self.take_answer(place, connection, attempt, reports);
+            } else {
+                dialling.failed = (attempt.to, Reason::Met(Obstacle::Unreachable));
+            }
         }
-        connection.upstream = None;
-        let rest = match &mut connection.stage {
-            Stage::Connecting(rest) => std::mem::take(rest),
-            _ => Vec::new(),
-        };
-        self.dial(place, connection, rest, Obstacle::Unreachable)
+        if dialling.attempts.len() == before {
+            return Step::Wait;
+        }
+        self.dial_next(place, connection)
+    }
+
+    /// The first address that answered is the connection's; the others are given up.
+    fn take_answer(
+        &mut self,
+        place: usize,
+        connection: &mut Connection,
+        attempt: Attempt,
+        reports: &mut Reports,
+    ) -> Step {
+        connection.dialling = None;
+        connection.dialled = attempt.number;
+        connection.upstream = Some(attempt.end);
+        connection.stage = Stage::Relaying;
+        self.set_deadline(place, connection, None);
+        reports.say(&match connection.peer {
+            Some(peer) => Record::Accepted(connection.id, peer),
+            None => {
+                connection.asked.address = attempt.to;
+                Record::Allowed(connection.id, connection.asked.clone(), connection.grant)
+            }
+        });
+        self.relay(connection)
     }
 
     fn relay(&mut self, connection: &mut Connection) -> Step {

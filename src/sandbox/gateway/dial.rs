@@ -1,11 +1,11 @@
 //! [gateway] Connections to published ports of the job, each made in N0 when the edge asks for it.
 
 use crate::net::publish::{REQUEST, Request};
-use crate::net::rules::JOB;
+use crate::net::rules::{JOB, JOB6};
 use crate::sys::{network, socket};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 /// Serves one edge.
 #[derive(Debug)]
@@ -43,7 +43,11 @@ impl Dialler {
         if !self.ports.contains(&port) {
             return Err(Errno::ACCESS);
         }
-        network::connect_as(from, SocketAddr::V4(SocketAddrV4::new(JOB, port)))
+        let job = match from {
+            SocketAddr::V4(_) => JOB.into(),
+            SocketAddr::V6(_) => JOB6.into(),
+        };
+        network::connect_as(from, SocketAddr::new(job, port))
     }
 }
 

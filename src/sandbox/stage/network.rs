@@ -20,6 +20,10 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long the links may take to work; it takes far less than a millisecond.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Makes the plan's network, if it has one, in this order: rules, settings,
 /// listeners, links. Then the supervisor gets the listeners.
@@ -184,11 +188,46 @@ fn join(n0: &Netlink, n1: &Netlink, families: &[Family]) -> Result<(), Failed> {
         n1.add_address(job, far, prefix)
             .said("RTM_NEWADDR", JOB_LINK)?;
     }
+    if families.contains(&Family::Ipv6) {
+        // The job's end is asked for by this one where a packet has the address of a peer of a
+        // published port: a solicitation needs a source of the link's own (ndisc_send_ns).
+        n0.add_address(gateway, rules::GATEWAY_ON_LINK.into(), 64)
+            .said("RTM_NEWADDR", GATEWAY_LINK)?;
+    }
     n0.set_up(gateway).said("RTM_NEWLINK up", GATEWAY_LINK)?;
     n1.set_up(job).said("RTM_NEWLINK up", JOB_LINK)?;
     for family in families {
         n1.add_default(addresses(*family).0)
             .said("RTM_NEWROUTE", "default of N1")?;
+    }
+    settle(families, n0, gateway, |family| addresses(family).0)?;
+    settle(families, n1, job, |family| addresses(family).1)
+}
+
+/// Waits for what the kernel does later, from work queues: it starts a link whose
+/// other end came up last, and joins the solicited-node group of an IPv6 address
+/// and makes it local (`addrconf_dad_work`). What the job sent before would be
+/// lost, and sent again after a second.
+fn settle(
+    families: &[Family],
+    netlink: &Netlink,
+    link: u32,
+    address: impl Fn(Family) -> IpAddr,
+) -> Result<(), Failed> {
+    let until = Instant::now() + SETTLED;
+    let ready = || -> Result<bool, Refused> {
+        for family in families {
+            if !netlink.is_local(address(*family))? {
+                return Ok(false);
+            }
+        }
+        netlink.is_running(link)
+    };
+    while !ready().said("RTM_GETROUTE", "pair of links")? {
+        if Instant::now() > until {
+            return Err(Errno::TIMEDOUT).during("RTM_GETROUTE", "pair of links");
+        }
+        std::thread::yield_now();
     }
     Ok(())
 }

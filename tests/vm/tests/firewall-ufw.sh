@@ -44,7 +44,7 @@ ufw --force delete 1 >/dev/null
 
 # A connection that is open while rules go and come.
 mkfifo /tmp/words
-talk="exec 3<>/dev/tcp/$lan/7001; while read -r word; do echo \$word >&3; read -r -t 20 said <&3; echo \$said; done"
+talk="exec 3<>/dev/tcp/$lan/7001; while read -r word; do echo \$word >&3; read -r said <&3; echo \$said; done"
 $cofferdam run --allow $lan/32:7001 -- bash -c "$talk" </tmp/words >/tmp/said &
 job=$!
 exec 4>/tmp/words

@@ -32,7 +32,7 @@ firewall-cmd --quiet --permanent --policy leaving --add-rich-rule \
     "rule family=ipv4 destination address=$lan port port=7000 protocol=tcp reject"
 
 mkfifo /tmp/words
-talk="exec 3<>/dev/tcp/$lan/7001; while read -r word; do echo \$word >&3; read -r -t 20 said <&3; echo \$said; done"
+talk="exec 3<>/dev/tcp/$lan/7001; while read -r word; do echo \$word >&3; read -r said <&3; echo \$said; done"
 $cofferdam run --allow $lan/32:7001 -- bash -c "$talk" </tmp/words >/tmp/said &
 job=$!
 exec 4>/tmp/words
