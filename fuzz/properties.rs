@@ -5,7 +5,11 @@ use cofferdam::event::chain::{self, Chain, Digest};
 use cofferdam::net::dns::{self, Kind, Refusal, Reply, Resolved};
 use cofferdam::net::grant::Name;
 use cofferdam::net::http::{Http, Step};
-use cofferdam::net::tls::{Hello, Outcome};
+use cofferdam::net::nft::message::{KINDS, difference, generation};
+use cofferdam::net::publish::Request;
+use cofferdam::net::record::Record;
+use cofferdam::net::rules;
+use cofferdam::net::tls::{ANSWER, Hello, Outcome, asks_again};
 use cofferdam::policy::Policy;
 use cofferdam::policy::expand::Expansion;
 use cofferdam::policy::flags::FlagLayer;
@@ -165,6 +169,33 @@ fn answers(query: &[u8], answer: &[u8]) {
     assert!(matches!(dns::parse(answer), Err(Refusal::Silence(_))));
 }
 
+/// What an edge that was taken over tells its supervisor, and asks of the gateway: of each
+/// value there is one form.
+pub fn records(bytes: &[u8]) {
+    if let Some(record) = Record::decode(bytes) {
+        assert_eq!(record.encode(), *bytes);
+    }
+    if let Some(request) = Request::decode(bytes) {
+        assert_eq!(request.encode(), *bytes);
+    }
+}
+
+/// What nf_tables says it holds: of the bytes that are as they were sent no part is.
+pub fn dump(bytes: &[u8]) {
+    let table = rules::table(true);
+    for kind in KINDS {
+        let same = |bytes: &[u8]| difference(&table, kind, bytes).is_none();
+        if same(bytes) && !bytes.is_empty() {
+            assert!(!same(&bytes[..bytes.len() - 1]) && !same(&bytes[1..]));
+            assert!(!same(&[bytes, bytes].concat()));
+        }
+    }
+    if let Some(number) = generation(bytes) {
+        let number = number.to_be_bytes();
+        assert!(bytes.windows(number.len()).any(|part| part == number));
+    }
+}
+
 /// The beginning of a connection says the same however it is cut.
 pub fn tls(bytes: &[u8]) {
     let whole = begins(bytes, bytes.len());
@@ -174,14 +205,26 @@ pub fn tls(bytes: &[u8]) {
         1000,
     ] {
         assert_eq!(begins(bytes, cut), whole);
+        assert_eq!(
+            reads(Hello::second(), bytes, cut),
+            reads(Hello::second(), bytes, bytes.len())
+        );
+    }
+    if let Some(asks) = asks_again(bytes) {
+        assert!(asks_again(&bytes[..bytes.len().min(ANSWER)]) == Some(asks));
     }
 }
 
 /// How a connection begins whose bytes come `cut` at a time.
 pub fn begins(bytes: &[u8], cut: usize) -> Option<Outcome> {
-    let mut hello = Hello::default();
+    reads(Hello::default(), bytes, cut)
+}
+
+fn reads(mut hello: Hello, bytes: &[u8], cut: usize) -> Option<Outcome> {
     let mut parts = bytes.chunks(cut.max(1));
-    parts.find_map(|part| hello.feed(part).cloned())
+    let outcome = parts.find_map(|part| hello.feed(part).cloned());
+    assert!(hello.length() <= bytes.len());
+    outcome
 }
 
 /// The same requests are found however they are cut, and nothing passes that was not there.

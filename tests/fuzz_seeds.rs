@@ -23,7 +23,7 @@ use proptest::prelude::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 10] = [
     ("policy", properties::policy),
     ("plan", properties::plan),
     ("messages", properties::messages),
@@ -32,6 +32,8 @@ const TARGETS: [(&str, Target); 8] = [
     ("dns", properties::dns),
     ("tls", properties::tls),
     ("http", properties::http),
+    ("records", properties::records),
+    ("dump", properties::dump),
 ];
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -65,8 +67,56 @@ fn made(target: &str) -> Vec<Vec<u8>> {
             let (line, _) = Chain::new(plan).line(time, kind).unwrap();
             vec![[&plan[..], line.trim_end().as_bytes(), b"\n"].concat()]
         }
+        "records" => records(),
+        "dump" => dumps(),
         _ => Vec::new(),
     }
+}
+
+/// One of each kind that the edge sends.
+fn records() -> Vec<Vec<u8>> {
+    use cofferdam::net::decide::Reason as Decided;
+    use cofferdam::net::publish::Request;
+    use cofferdam::net::record::{Asked, Peer, Reason, Record};
+    let asked = Asked {
+        name: cofferdam::net::grant::Name::parse("www.example.com").ok(),
+        address: "203.0.113.5:443".parse().unwrap(),
+    };
+    let address = "[2001:db8::1]:443".parse().unwrap();
+    let peer = Peer { port: 3, address };
+    let refused = Reason::Decided(Decided::HelloName);
+    let records = [
+        Record::Ready,
+        Record::Failed(3, 13),
+        Record::Allowed(9, asked.clone(), 2),
+        Record::Ended(9, 1 << 40, 1),
+        Record::Refused(asked, refused),
+        Record::Lost(4),
+        Record::Accepted(9, peer),
+        Record::Rejected(peer, refused),
+    ];
+    let mut found: Vec<Vec<u8>> = records.iter().map(|one| one.encode().to_vec()).collect();
+    let from = "10.1.2.3:4711".parse().unwrap();
+    found.push(Request { from, port: 80 }.encode().to_vec());
+    found
+}
+
+/// What nf_tables would say of our table: its kinds apart, as they are dumped.
+fn dumps() -> Vec<Vec<u8>> {
+    use std::collections::BTreeMap;
+    let batch = cofferdam::net::nft::message::batch(&cofferdam::net::rules::table(true));
+    let mut kinds = BTreeMap::<u16, Vec<u8>>::new();
+    let mut rest = &batch[..];
+    while !rest.is_empty() {
+        let length = u32::from_ne_bytes(*rest.first_chunk().unwrap()) as usize;
+        let (message, after) = rest.split_at(length.next_multiple_of(4));
+        let kind = u16::from_ne_bytes([message[4], message[5]]);
+        kinds.entry(kind).or_default().extend(message);
+        rest = after;
+    }
+    // Without what begins and ends a batch: NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END.
+    kinds.retain(|kind, _| *kind > 17);
+    kinds.into_values().collect()
 }
 
 #[test]
@@ -85,6 +135,23 @@ fn seeds_and_what_is_near_them_hold() {
                 target(&changed);
             }
         }
+    }
+}
+
+#[test]
+fn seeds_of_our_own_messages_are_read() {
+    use cofferdam::net::nft::message::{KINDS, difference};
+    use cofferdam::net::publish::Request;
+    use cofferdam::net::record::Record;
+    for seed in made("records") {
+        assert!(Record::decode(&seed).is_some() || Request::decode(&seed).is_some());
+    }
+    let table = cofferdam::net::rules::table(true);
+    for seed in made("dump") {
+        let same = KINDS
+            .iter()
+            .filter(|kind| difference(&table, **kind, &seed).is_none());
+        assert_eq!(same.count(), 1);
     }
 }
 

@@ -251,7 +251,7 @@ impl Exec<'_> {
             command: self.args.command.first().cloned().unwrap_or_default(),
             what,
             directory: self.args.workdir.clone().unwrap_or_default(),
-            errno: Errno::from_raw_os_error(errno),
+            errno: crate::sys::errno(errno),
         }
         .into()
     }

@@ -72,6 +72,7 @@ mod tests {
         assert!(at(0) && at(0) && at(0));
         assert!(!at(0) && !at(499));
         assert!(at(500) && !at(500));
+        assert!(!at(0) && !at(500), "the same time again gains nothing");
         assert!(at(100_000) && at(100_000) && at(100_000) && !at(100_000));
         let mut none = Bucket::per_second(0);
         assert!(!none.take(Duration::ZERO) && !none.take(Duration::MAX));

@@ -613,6 +613,47 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_an_open_connection_keeps_its_address() {
+        let mut decider = decider(MANY);
+        decider.pool = Pool::new(2);
+        let leads = |decider: &mut Decider, at| match connect(decider, at, 443) {
+            Verdict::Dial(Dial { to, .. }) => to,
+            other => panic!("{other:?}"),
+        };
+        let at = address(&mut decider, "a.cdn.example");
+        let a = To::Name(name("a.cdn.example"));
+        assert_eq!(leads(&mut decider, at), a);
+        for other in ["b", "c", "d", "e"] {
+            address(&mut decider, &format!("{other}.cdn.example"));
+        }
+        assert_eq!(leads(&mut decider, at), a);
+        let asked = SocketAddr::new(at, 443);
+        for (closed, kept) in [(1, true), (2, false)] {
+            decider.closed(asked);
+            for other in ["f", "g", "h"] {
+                address(&mut decider, &format!("{other}{closed}.cdn.example"));
+            }
+            assert_eq!(decider.pool.name(at) == Some(&name("a.cdn.example")), kept);
+        }
+    }
+
+    #[test]
+    fn a_neighbour_needs_a_network_with_its_port() {
+        let decider = decider(MANY);
+        for (address, port, has) in [
+            ("10.1.2.3", 443, true),
+            ("::ffff:10.1.2.3", 443, true),
+            ("10.1.2.3", 22, false),
+            ("10.1.3.3", 443, false),
+            ("9.9.9.9", 123, true),
+            ("2620:fe::fe", 123, false),
+        ] {
+            let found = decider.has_network(address.parse().unwrap(), port);
+            assert_eq!(found, has, "{address} {port}");
+        }
+    }
+
+    #[test]
     fn an_address_of_a_name_leads_to_it_with_its_ports() {
         let mut decider = decider(MANY);
         for (text, port, proto, grant) in [

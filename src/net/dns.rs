@@ -659,6 +659,8 @@ mod tests {
         assert_eq!(code(parse(&trailing).unwrap_err()), 1);
         let tsig = asked(&[b"a", b"b"], 1, 1, &[0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0]);
         assert_eq!(code(parse(&tsig).unwrap_err()), 1);
+        let owned = asked(&[b"a", b"b"], 1, 1, &[1, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(code(parse(&owned).unwrap_err()), 1, "EDNS is the root's");
         for cut in 12..good.len() {
             assert_eq!(code(parse(&good[..cut]).unwrap_err()), 1);
         }

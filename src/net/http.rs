@@ -552,6 +552,7 @@ mod tests {
             ),
             ("GET / HTTP/1.1\r\nHost: a.b\r\r\n", "inside a line"),
             ("GET / HTTP/1.1\r\nHost: a.b\0\r\n\r\n", "control"),
+            ("GET / HTTP/1.1\r\nHost: a.b\x7f\r\n\r\n", "control"),
             ("\x16\x03\x01", "control"),
             ("\r\nGET / HTTP/1.1\r\nHost: a.b\r\n\r\n", "request line"),
             ("GET / HTTP/1.1\r\nHost: a.b\r\n c: d\r\n\r\n", "folded"),

@@ -6,6 +6,11 @@
 //! Nothing is changed or answered: the caller keeps the bytes and passes them on. What
 //! servers could read in two ways is refused. Memory and work are linear in at most
 //! [`LONGEST`] bytes, however they are cut.
+//!
+//! A server may ask for a second hello (HelloRetryRequest, RFC 8446 §4.1.4). Its name has to
+//! be the first one's (§4.1.2), but a server that keeps no state reads the second alone, and
+//! one that serves many names would then serve another. So the second is read like the
+//! first; after that, and after any other answer, nothing more is said in plain text.
 
 use super::grant::Name;
 use super::octets::Octets;
@@ -20,14 +25,57 @@ const CLIENT_HELLO: u8 = 1;
 const MESSAGE_HEADER: usize = 4;
 /// The most payload of a plain record.
 const FRAGMENT: usize = 1 << 14;
+/// And of an encrypted one (RFC 8446 §5.2).
+const SEALED: usize = FRAGMENT + 256;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 /// Encrypted client hello (RFC 9849): the name outside it is the one that counts for us.
 const ENCRYPTED_HELLO: u16 = 0xfe0d;
 
+/// Kinds of record without a hello that a client may send before its second one.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
+
+const SERVER_HELLO: u8 = 2;
+/// Bytes of an answer up to the end of its random: headers of record and message, version.
+pub const ANSWER: usize = 5 + MESSAGE_HEADER + 2 + 32;
+/// The random by which a server hello asks for a second hello: RFC 8446 §4.1.3.
+const RETRY: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
+    0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
+
+/// Whether a server asks for a second hello, by the beginning of its answer; `None` while
+/// more of the first [`ANSWER`] bytes is needed. A server hello that is cut into records too
+/// short to tell counts as one that does: what follows is then a hello or refused.
+pub fn asks_again(answer: &[u8]) -> Option<bool> {
+    let plain = [
+        Some(HANDSHAKE),
+        Some(3),
+        None,
+        None,
+        None,
+        Some(SERVER_HELLO),
+    ];
+    let differs = |(byte, expected): (&u8, &Option<u8>)| expected.is_some_and(|is| is != *byte);
+    if answer.iter().zip(&plain).any(differs) {
+        return Some(false);
+    }
+    let length = u16::from_be_bytes([*answer.get(3)?, *answer.get(4)?]);
+    if usize::from(length) < ANSWER - 5 {
+        return Some(true);
+    }
+    Some(answer.get(ANSWER - RETRY.len()..ANSWER)? == RETRY)
+}
+
 /// A hello of which a part has been read.
 #[derive(Clone, Debug, Default)]
 pub struct Hello {
+    /// Whether a server has asked for it.
+    second: bool,
+    /// Whether the present record has no part of it.
+    skips: bool,
     seen: usize,
     header: Vec<u8>,
     /// What the present record still holds.
@@ -59,6 +107,25 @@ pub enum Outcome {
 }
 
 impl Hello {
+    /// The one that a server asked for: records without a hello may precede it, such as
+    /// early data that was on its way (RFC 8446 §4.2.10).
+    pub fn second() -> Self {
+        Self {
+            second: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is the one that a server asked for.
+    pub fn is_second(&self) -> bool {
+        self.second
+    }
+
+    /// Bytes it has taken: once it is known, those of its records and what was before them.
+    pub fn length(&self) -> usize {
+        self.seen
+    }
+
     /// Takes the next bytes of the connection, and says how it begins as soon as that is
     /// certain; `None` while more bytes are needed. How the bytes are cut makes no difference,
     /// and what follows a hello is not looked at.
@@ -78,7 +145,9 @@ impl Hello {
 
     /// How many bytes belong together: never more than are left of a header or a record.
     fn wanted(&self) -> usize {
-        if self.left > 0 {
+        if self.left > 0 && self.skips {
+            self.left
+        } else if self.left > 0 {
             self.left.min(self.message_left())
         } else {
             // The first byte alone already tells TLS from the rest.
@@ -102,6 +171,9 @@ impl Hello {
         }
         if self.left > 0 {
             self.left = self.left.saturating_sub(taken.len());
+            if self.skips {
+                return None;
+            }
             self.message.extend_from_slice(taken);
             return self.message_so_far();
         }
@@ -111,10 +183,16 @@ impl Hello {
 
     fn header_so_far(&mut self) -> Option<Outcome> {
         let first = self.message.is_empty();
+        self.skips = self.second
+            && first
+            && matches!(
+                self.header.first(),
+                Some(&(CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA))
+            );
         match *self.header.as_slice() {
-            [kind, ..] if kind != HANDSHAKE && first => Some(Outcome::NotTls),
+            [kind, ..] if kind != HANDSHAKE && first && !self.skips => Some(Outcome::NotTls),
             [_, major, ..] if major != 3 && first => Some(Outcome::NotTls),
-            [kind, ..] if kind != HANDSHAKE => Some(Outcome::Malformed(
+            [kind, ..] if kind != HANDSHAKE && !self.skips => Some(Outcome::Malformed(
                 "a record of another kind splits the hello",
             )),
             [_, major, ..] if major != 3 => Some(Outcome::Malformed(
@@ -124,7 +202,8 @@ impl Hello {
                 let length = usize::from(u16::from_be_bytes([high, low]));
                 self.header.clear();
                 self.left = length;
-                (length == 0 || length > FRAGMENT).then_some(Outcome::Malformed(
+                let most = if self.skips { SEALED } else { FRAGMENT };
+                (length == 0 || length > most).then_some(Outcome::Malformed(
                     "a record has no bytes, or more than 16 KiB",
                 ))
             }
@@ -277,6 +356,9 @@ mod tests {
         assert_eq!(read(&bytes), named("www.example.com", false));
         let more = [&bytes[..], b"what follows"].concat();
         assert_eq!(read(&more), named("www.example.com", false));
+        let mut known = Hello::default();
+        known.feed(&more);
+        assert_eq!((known.length(), known.is_second()), (bytes.len(), false));
         let hello = message(&[sni(b"a.b"), ext(0xfe0d, b"sealed"), grease]);
         assert_eq!(read(&records(&hello, 9)), named("a.b", true));
     }
@@ -349,6 +431,35 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_before_the_extensions_has_its_form() {
+        // Version, random, session, suites, compressions: each part by itself.
+        let read = |major: u8, session: u8, suites: &[u8], compressions: u8, more: &[u8]| {
+            let mut body = vec![major, 3];
+            body.extend_from_slice(&[7; 32]);
+            body.push(session);
+            body.extend(vec![1; session.into()]);
+            body.extend_from_slice(&long(suites));
+            body.push(compressions);
+            body.extend(vec![0; compressions.into()]);
+            body.extend_from_slice(&long(&sni(b"a.b")));
+            body.extend_from_slice(more);
+            let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+            read(&records(
+                &[&[1][..], &length[1..], &body].concat(),
+                FRAGMENT,
+            ))
+        };
+        assert_eq!(read(3, 32, &[0x13, 1], 1, b""), named("a.b", false));
+        let is = Some(Outcome::Malformed("the hello is malformed"));
+        assert_eq!(read(2, 0, &[0x13, 1], 1, b""), is);
+        assert_eq!(read(3, 33, &[0x13, 1], 1, b""), is);
+        assert_eq!(read(3, 0, &[], 1, b""), is);
+        assert_eq!(read(3, 0, &[0x13, 1, 0x13], 1, b""), is);
+        assert_eq!(read(3, 0, &[0x13, 1], 0, b""), is);
+        assert_eq!(read(3, 0, &[0x13, 1], 1, b"x"), is);
+    }
+
+    #[test]
     fn records_hold_the_hello_and_nothing_else() {
         let hello = message(&[sni(b"a.b")]);
         let is = |bytes: &[u8], what: &str| match read(bytes) {
@@ -370,6 +481,67 @@ mod tests {
         let padded = message(&[ext(21, &vec![0; 30_000]), sni(b"a.b")]);
         is(&records(&padded, 1), "64 KiB");
         assert_eq!(read(&records(&padded, FRAGMENT)), named("a.b", false));
+    }
+
+    #[test]
+    fn an_answer_tells_whether_a_second_hello_comes() {
+        let answer = |length: u16, kind: u8, random: [u8; 32]| {
+            let [high, low] = length.to_be_bytes();
+            let headers = [22, 3, 3, high, low, kind, 0, 0, 84, 3, 3];
+            [&headers[..], &random, &[32]].concat()
+        };
+        let mut other = RETRY;
+        other[31] ^= 1;
+        for (bytes, asks) in [
+            (answer(88, 2, RETRY), true),
+            (answer(88, 2, other), false),
+            (answer(88, 2, [0; 32]), false),
+            (answer(88, 4, RETRY), false),
+            (answer(37, 2, other), true),
+            (answer(38, 2, other), false),
+        ] {
+            assert_eq!(asks_again(&bytes), Some(asks), "{bytes:?}");
+            for end in 0..ANSWER {
+                let early = asks_again(&bytes[..end]);
+                assert!(early.is_none_or(|early| early == asks), "{end} {bytes:?}");
+                assert!(early.is_none() || bytes[5] == 4 || bytes[4] == 37);
+            }
+        }
+        for other in [&b"\x15"[..], b"\x16\x02", b"H", b"\x80"] {
+            assert_eq!(asks_again(other), Some(false));
+        }
+        assert_eq!(asks_again(b""), None);
+    }
+
+    #[test]
+    fn a_second_hello_may_have_other_records_before_it() {
+        let hello = records(&message(&[sni(b"a.b")]), 9);
+        let early = [&[23, 3, 3][..], &long(&vec![22; SEALED])].concat();
+        let before = [&early[..], &[20, 3, 3, 0, 1, 1], &[21, 3, 3, 0, 2, 1, 0]].concat();
+        let bytes = [before, hello.clone()].concat();
+        for cut in [1, 7, 5000, bytes.len()] {
+            let mut second = Hello::second();
+            assert!(second.is_second());
+            let mut parts = bytes.chunks(cut);
+            let found = parts.find_map(|part| second.feed(part).cloned());
+            assert_eq!(found, named("a.b", false), "{cut}");
+        }
+        assert_eq!(read(&bytes), Some(Outcome::NotTls), "a first one may not");
+        let second = |bytes: &[u8]| Hello::second().feed(bytes).cloned();
+        assert_eq!(second(b"\x18"), Some(Outcome::NotTls));
+        assert_eq!(second(b"\x17\x02"), Some(Outcome::NotTls));
+        let is = |bytes: &[u8], what: &str| match second(bytes) {
+            Some(Outcome::Malformed(reason)) => assert!(reason.contains(what), "{reason}"),
+            other => panic!("{other:?}"),
+        };
+        is(&[23, 3, 3, 0x41, 1], "16 KiB");
+        is(&[20, 3, 3, 0, 0], "no bytes");
+        is(&[22, 3, 3, 0x40, 1], "16 KiB");
+        is(&early.repeat(4), "64 KiB");
+        is(
+            &[&hello[..14], &[20, 3, 3, 0, 1, 1]].concat(),
+            "another kind",
+        );
     }
 
     proptest! {

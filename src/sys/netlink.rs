@@ -5,6 +5,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +16,12 @@ const MESSAGES: usize = 8;
 
 /// A socket to the kernel's routing tables in one network namespace.
 #[derive(Debug)]
-pub struct Netlink(OwnedFd);
+pub struct Netlink {
+    socket: OwnedFd,
+    /// Number of the last request: after a failure answers to it may still come, which must
+    /// not be taken for answers to the next.
+    asked: Cell<u32>,
+}
 
 /// Why the kernel refused a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,12 +137,15 @@ impl Netlink {
     /// The errno of socket(2), setsockopt(2) or connect(2).
     pub fn open() -> Result<Self, Errno> {
         // NETLINK_ROUTE is 0.
-        open(None).map(Self)
+        open(None).map(Self::from_socket)
     }
 
     /// A socket that [`Netlink::open`] made elsewhere; it acts in its own namespace.
     pub fn from_socket(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self {
+            socket,
+            asked: Cell::new(0),
+        }
     }
 
     /// Index of the link with this name.
@@ -144,7 +153,7 @@ impl Netlink {
     /// # Errors
     /// ENODEV when there is none.
     pub fn index(&self, name: &str) -> Result<u32, Refused> {
-        rustix::net::netdevice::name_to_index(&self.0, name).map_err(Refused::from)
+        rustix::net::netdevice::name_to_index(&self.socket, name).map_err(Refused::from)
     }
 
     /// Makes a pair of links, both down.
@@ -294,17 +303,22 @@ impl Netlink {
     /// Sends one request and waits for its acknowledgement; gives the message
     /// that came before that, if one did.
     fn request(&self, message: Message) -> Result<Option<Vec<u8>>, Refused> {
-        let bytes = message.finish();
-        let sent = rustix::net::send(&self.0, &bytes, SendFlags::empty())?;
+        let number = self.asked.get().wrapping_add(1);
+        self.asked.set(number);
+        let bytes = message.finish(number);
+        let sent = rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         if sent != bytes.len() {
             return Err(Refused::from(Errno::IO));
         }
         let mut answer = None;
         let mut buffer = [0; ANSWER];
         for _ in 0..MESSAGES {
-            let received = || rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::TRUNC);
+            let received = || rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::TRUNC);
             let (_, length) = rustix::io::retry_on_intr(received)?;
             let datagram = buffer.get(..length).ok_or(Errno::MSGSIZE)?;
+            if sequence(datagram).ok_or(Errno::BADMSG)? != number {
+                continue;
+            }
             match read(datagram).ok_or(Errno::BADMSG)? {
                 Answer::Done => return Ok(answer),
                 Answer::Refused(refused) => return Err(refused),
@@ -337,7 +351,7 @@ pub(super) fn open(protocol: Option<Protocol>) -> Result<OwnedFd, Errno> {
 
 impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -398,9 +412,11 @@ impl Message {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    /// The whole request, with its number.
+    fn finish(mut self, number: u32) -> Vec<u8> {
         let length = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&number.to_ne_bytes());
         self.bytes
     }
 }
@@ -482,7 +498,7 @@ pub(super) fn read(datagram: &[u8]) -> Option<Answer<'_>> {
         text.trim_end_matches('\0').to_owned()
     };
     Some(Answer::Refused(Refused {
-        errno: Errno::from_raw_os_error(error.checked_neg()?),
+        errno: super::errno(error.checked_neg()?),
         said: said.map(text),
     }))
 }
@@ -490,6 +506,11 @@ pub(super) fn read(datagram: &[u8]) -> Option<Answer<'_>> {
 /// Bytes of the first message.
 pub(super) fn length(datagram: &[u8]) -> Option<usize> {
     number(datagram, 0).map(|length| length as usize)
+}
+
+/// Number of the request that it answers.
+fn sequence(datagram: &[u8]) -> Option<u32> {
+    number(datagram, 8)
 }
 
 /// struct rtmsg and its attributes.
@@ -647,7 +668,7 @@ mod tests {
             .fixed(&[0; HEADER]);
         message.attribute(2, &[0; 4]);
         message.attribute(NLMSGERR_ATTR_MSG, b"Nexthop has invalid gateway\0");
-        let bytes = message.finish();
+        let bytes = message.finish(1);
         let Some(Answer::Refused(refused)) = read(&bytes) else {
             panic!("no refusal");
         };
@@ -656,6 +677,124 @@ mod tests {
         for short in 0..bytes.len() {
             assert!(read(&bytes[..short]).is_none());
         }
+    }
+
+    /// A socket with the other end of which a test answers as the kernel.
+    fn kernel() -> (Netlink, OwnedFd) {
+        let (ours, kernel) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )
+        .unwrap();
+        (Netlink::from_socket(ours), kernel)
+    }
+
+    /// An answer to a request's number, with these flags and this body.
+    fn says(number: u32, kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Message::new(kind, 0).fixed(body).finish(number);
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes
+    }
+
+    /// A route by this gateway, out of the default route.
+    fn by(gateway: [u8; 4]) -> Vec<u8> {
+        let mut message = Message::new(0, 0).fixed(&route_header(0, 0, RTN_UNICAST));
+        message.attribute(RTA_GATEWAY, &gateway);
+        message.bytes.split_off(HEADER)
+    }
+
+    /// What becomes of the first request where the kernel says this.
+    fn asked(answers: &[Vec<u8>]) -> Result<Option<Vec<u8>>, Errno> {
+        let (netlink, kernel) = kernel();
+        for answer in answers {
+            rustix::net::send(&kernel, answer, SendFlags::empty()).unwrap();
+        }
+        let asked = netlink.request(Message::new(RTM_GETROUTE, 0));
+        asked.map_err(|refused| refused.errno)
+    }
+
+    #[test]
+    fn what_is_no_whole_answer_is_none() {
+        let done = || says(1, NLMSG_ERROR, 0, &[0; 4 + HEADER]);
+        let route = || says(1, RTM_NEWROUTE, 0, &by([1; 4]));
+        assert_eq!(asked(&[done()]), Ok(None));
+        assert_eq!(asked(&[route(), done()]), Ok(Some(by([1; 4]))));
+        // The acknowledgement never comes, or too much before it.
+        assert_eq!(asked(&[route()]), Err(Errno::AGAIN));
+        assert_eq!(asked(&vec![route(); MESSAGES]), Err(Errno::BADMSG));
+        let no = (-libc::ENETUNREACH).to_ne_bytes();
+        let refused = says(1, NLMSG_ERROR, 0, &[&no[..], &[0; HEADER]].concat());
+        assert_eq!(asked(&[route(), refused]), Err(Errno::NETUNREACH));
+        let disturbed = says(1, RTM_NEWROUTE, NLM_F_DUMP_INTR, &by([1; 4]));
+        assert_eq!(asked(&[disturbed, done()]), Err(Errno::AGAIN));
+        assert_eq!(asked(&[vec![0; ANSWER + 1]]), Err(Errno::MSGSIZE));
+        for cut in 0..route().len() {
+            assert_eq!(
+                asked(&[route()[..cut].to_vec()]),
+                Err(Errno::BADMSG),
+                "{cut}"
+            );
+        }
+        let mut longer = done();
+        longer[0] += 1;
+        assert_eq!(asked(&[longer]), Err(Errno::BADMSG));
+        // Numbers that are no errno.
+        for (odd, errno) in [
+            (1, Errno::PROTO),
+            (-4096, Errno::PROTO),
+            (i32::MIN, Errno::BADMSG),
+        ] {
+            let odd = says(1, NLMSG_ERROR, 0, &odd.to_ne_bytes());
+            assert_eq!(asked(&[odd]), Err(errno));
+        }
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_question_is_not_one_to_this() {
+        let (netlink, kernel) = kernel();
+        let send = |bytes: Vec<u8>| {
+            rustix::net::send(&kernel, &bytes, SendFlags::empty()).unwrap();
+        };
+        let done = |number| says(number, NLMSG_ERROR, 0, &[0; 4 + HEADER]);
+        let ask = || netlink.request(Message::new(RTM_GETROUTE, 0));
+        send(vec![0; 3]);
+        assert_eq!(ask().unwrap_err().errno, Errno::BADMSG);
+        send(says(1, RTM_NEWROUTE, 0, &by([1; 4])));
+        send(done(1));
+        send(says(2, RTM_NEWROUTE, 0, &by([2; 4])));
+        send(done(2));
+        assert_eq!(ask(), Ok(Some(by([2; 4]))));
+        // One from the future is none either.
+        send(says(9, RTM_NEWROUTE, 0, &by([1; 4])));
+        send(done(3));
+        assert_eq!(ask(), Ok(None));
+    }
+
+    #[test]
+    fn attributes_of_a_route_that_do_not_fit_are_not_there() {
+        let route = |bytes: &[u8]| read_route(bytes).map(|route| route.gateway);
+        let whole = by([1, 2, 3, 4]);
+        assert_eq!(route(&whole), Some(Some([1, 2, 3, 4].into())));
+        assert_eq!(route(&whole[..11]), None);
+        for cut in 12..whole.len() {
+            assert_eq!(route(&whole[..cut]), Some(None), "{cut}");
+        }
+        let with = |kind, value: &[u8]| {
+            let mut message = Message::new(0, 0).fixed(&route_header(0, 0, RTN_UNICAST));
+            message.attribute(9, b"x");
+            message.attribute(kind, value);
+            message.bytes.split_off(HEADER)
+        };
+        assert_eq!(route(&with(RTA_GATEWAY, &[1; 5])), None);
+        assert_eq!(route(&with(RTA_VIA, &[2])), Some(None));
+        let via = [&[10, 0][..], &[1; 16]].concat();
+        assert_eq!(route(&with(RTA_VIA, &via)), Some(Some([1; 16].into())));
+        // A length of less than its own four bytes would never end.
+        let mut endless = with(RTA_GATEWAY, &[1; 4]);
+        endless[12] = 0;
+        assert_eq!(route(&endless), Some(None));
     }
 
     proptest! {

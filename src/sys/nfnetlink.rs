@@ -65,3 +65,61 @@ fn take(mut datagram: &[u8], answer: &mut Vec<u8>) -> Result<bool, Refused> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of this type, with these flags and this body.
+    fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = ((16 + body.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(body);
+        bytes
+    }
+
+    fn taken(datagram: &[u8]) -> Result<(bool, Vec<u8>), Errno> {
+        let mut answer = Vec::new();
+        let last = take(datagram, &mut answer).map_err(|refused| refused.errno)?;
+        Ok((last, answer))
+    }
+
+    #[test]
+    fn messages_are_taken_up_to_the_end_of_the_dump() {
+        let (one, other) = (message(0xa00, 2, b"1234"), message(0xa03, 2, b"5678"));
+        let done = message(3, 2, &[0; 4]);
+        let both = [&one[..], &other].concat();
+        assert_eq!(taken(&both), Ok((false, both.clone())));
+        assert_eq!(taken(&[&both[..], &done].concat()), Ok((true, both)));
+        assert_eq!(taken(&[&done[..], &one].concat()), Ok((true, Vec::new())));
+        assert_eq!(taken(b""), Ok((false, Vec::new())));
+    }
+
+    #[test]
+    fn a_dump_that_was_disturbed_or_cut_is_refused() {
+        let one = message(0xa00, 2, b"1234");
+        let disturbed = message(0xa00, 0x12, b"1234");
+        assert_eq!(taken(&[&one[..], &disturbed].concat()), Err(Errno::AGAIN));
+        assert_eq!(taken(&message(3, 0x12, &[0; 4])), Err(Errno::AGAIN));
+        let no = (-libc::EPERM).to_ne_bytes();
+        assert_eq!(
+            taken(&[&one[..], &message(2, 0, &no)].concat()),
+            Err(Errno::PERM)
+        );
+        assert_eq!(taken(&message(3, 2, &no)), Err(Errno::PERM));
+        for cut in 1..one.len() {
+            assert_eq!(
+                taken(&[&one[..], &one[..cut]].concat()),
+                Err(Errno::BADMSG),
+                "{cut}"
+            );
+        }
+        for length in [0, 1, 15, 21, u32::MAX] {
+            let mut odd = one.clone();
+            odd[..4].copy_from_slice(&u32::to_ne_bytes(length));
+            assert_eq!(taken(&odd), Err(Errno::BADMSG), "{length}");
+        }
+    }
+}

@@ -45,7 +45,7 @@ fn ended(child: libc::pid_t) -> Result<Result<(), Errno>, Errno> {
             Ok(Some((_, status))) => {
                 return Ok(match status.exit_status() {
                     Some(0) => Ok(()),
-                    Some(code) => Err(Errno::from_raw_os_error(code)),
+                    Some(code) => Err(super::errno(code)),
                     // Killed: by a filter that does not answer with an errno.
                     None => Err(Errno::PERM),
                 });

@@ -13,6 +13,7 @@ mod limits;
 mod process;
 mod read;
 mod refused;
+mod tls;
 
 use cofferdam::net::edge::{Edge, Listening, start};
 use cofferdam::net::grant::{Grant, Limits, Ports, Proto, Rules, Target, WithoutName};
@@ -352,16 +353,7 @@ fn read_answer(answer: &[u8]) -> (u8, Option<Ipv4Addr>) {
 
 /// A client hello with one server name and nothing else of interest.
 fn hello(name: &str) -> Vec<u8> {
-    let sized = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
-    let entry = [&[0][..], &sized(name.as_bytes())].concat();
-    let extension = [&[0, 0][..], &sized(&sized(&entry))].concat();
-    let mut body = vec![3, 3];
-    body.extend([7; 32]);
-    body.extend([0, 0, 2, 0x13, 0x01, 1, 0]);
-    body.extend(sized(&extension));
-    let length = (body.len() as u32).to_be_bytes();
-    let message = [&[1][..], &length[1..], &body].concat();
-    [&[22, 3, 1][..], &sized(&message)].concat()
+    tls::record(22, &tls::message(&[tls::server_name(&[name.as_bytes()])]))
 }
 
 /// Sends so many bytes and the end, in a thread; reads to the end here.

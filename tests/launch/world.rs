@@ -116,10 +116,10 @@ impl World {
         for arguments in [
             "addr add 10.9.0.2/24 dev away",
             "addr add 93.184.216.34/32 dev away",
-            "addr add 93.184.216.35/32 dev away",
             "addr add fd09::2/64 dev away nodad",
             "addr add fe80::2/64 dev away nodad",
             "addr add 2606:2800:220:1::1/128 dev away nodad",
+            "addr add 93.184.216.35/32 dev away",
             "link set away up",
         ] {
             ip(&far, arguments);

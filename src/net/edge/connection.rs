@@ -159,6 +159,7 @@ impl Connection {
         end.last |= flags.intersects(EventFlags::RDHUP | ends);
         end.writable |= flags.intersects(EventFlags::OUT | ends);
         end.broken |= flags.contains(EventFlags::ERR);
+        end.ended |= flags.intersects(EventFlags::RDHUP | ends);
     }
 
     /// Moves what can be moved, both ways.

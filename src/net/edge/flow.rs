@@ -32,6 +32,8 @@ pub(super) struct End {
     pub last: bool,
     /// The kernel reported an error; reading tells which, after the bytes before it.
     pub broken: bool,
+    /// The peer sends nothing after what is there.
+    pub ended: bool,
 }
 
 impl End {
@@ -42,6 +44,7 @@ impl End {
             writable: false,
             last: false,
             broken: false,
+            ended: false,
         }
     }
 
@@ -207,7 +210,13 @@ impl Flow {
             } else if self.ended {
                 // Half a request is none.
                 self.gate = None;
-            } else if !from.readable || gate.awaits_answer() {
+            } else if gate.awaits_answer() {
+                if from.broken {
+                    // Nobody is left for whom the answer would be.
+                    from.fail();
+                }
+                return Ok(Some(Turn::Waits));
+            } else if !from.readable {
                 return Ok(Some(Turn::Waits));
             } else if left == 0 {
                 return Ok(Some(Turn::More));

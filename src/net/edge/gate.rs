@@ -5,7 +5,7 @@ use crate::net::decide::{self, Decider};
 use crate::net::grant::Name;
 use crate::net::http::{Http, Step};
 use crate::net::record::Reason;
-use crate::net::tls::Hello;
+use crate::net::tls::{self, Hello};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
@@ -26,8 +26,10 @@ pub(super) struct Gate {
 
 enum Reader {
     Tls(Box<Hello>),
+    /// A hello has passed, and the server may ask for another.
+    Greeted,
     Http(Http),
-    /// The hello has passed, and so does all that follows.
+    /// The last hello has passed, and so does all that follows.
     Open,
 }
 
@@ -71,14 +73,18 @@ impl Gate {
         let open = match &self.reader {
             Reader::Open => true,
             Reader::Http(http) => http.has_switched(),
-            Reader::Tls(_) => false,
+            Reader::Tls(_) | Reader::Greeted => false,
         };
         open && self.waiting.is_empty()
     }
 
     /// Whether the server has to answer before anything else is read.
     pub(super) fn awaits_answer(&self) -> bool {
-        matches!(&self.reader, Reader::Http(http) if http.awaits_answer())
+        match &self.reader {
+            Reader::Greeted => true,
+            Reader::Http(http) => http.awaits_answer(),
+            Reader::Tls(_) | Reader::Open => false,
+        }
     }
 
     /// Looks at how the server answers, without taking it; nothing while too little is there.
@@ -87,7 +93,7 @@ impl Gate {
         server: &mut End,
         decider: &Decider,
     ) -> Result<(), Reason> {
-        let mut start = [0; SWITCHES.len()];
+        let mut start = [0; tls::ANSWER];
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         let count = match recv(&server.socket, &mut start[..], flags) {
             Ok((_, count)) => count,
@@ -98,16 +104,24 @@ impl Gate {
             // Reading it will tell.
             Err(_) => 0,
         };
-        let there = start.get(..count).unwrap_or_default();
-        let whole = count == start.len();
-        if count > 0 && !whole && SWITCHES.starts_with(there) {
+        let start = start.get(..count).unwrap_or_default();
+        let answer = match &self.reader {
+            Reader::Greeted => tls::asks_again(start),
+            _ => switches(start),
+        };
+        if answer.is_none() && count > 0 && !server.ended {
             server.readable = false;
             return Ok(());
         }
-        if let Reader::Http(http) = &mut self.reader {
-            http.answered(whole && start == *SWITCHES);
+        let positive = answer.unwrap_or(false);
+        match &mut self.reader {
+            Reader::Http(http) => http.answered(positive),
+            Reader::Greeted if positive => self.reader = Reader::Tls(Box::new(Hello::second())),
+            Reader::Greeted => self.reader = Reader::Open,
+            Reader::Tls(_) | Reader::Open => {}
         }
-        self.take(&[], decider).map_err(Reason::Decided)
+        let held = std::mem::take(&mut self.waiting);
+        self.take(&held, decider).map_err(Reason::Decided)
     }
 
     /// Reads what is there once, and decides how much of it may pass.
@@ -165,13 +179,20 @@ impl Gate {
         self.waiting.extend_from_slice(bytes);
         match &mut self.reader {
             Reader::Open => self.ready = self.waiting.len(),
+            Reader::Greeted => {}
             Reader::Tls(hello) => {
                 let Some(outcome) = hello.feed(bytes) else {
                     return Ok(());
                 };
                 decider.hello(&self.name, outcome)?;
-                self.reader = Reader::Open;
-                self.ready = self.waiting.len();
+                if hello.is_second() {
+                    self.ready = self.waiting.len();
+                    self.reader = Reader::Open;
+                } else {
+                    // What follows it may be another, before anybody has asked.
+                    self.ready = hello.length();
+                    self.reader = Reader::Greeted;
+                }
             }
             Reader::Http(http) => loop {
                 match http.feed(self.waiting.get(self.ready..).unwrap_or_default()) {
@@ -186,6 +207,18 @@ impl Gate {
             },
         }
         Ok(())
+    }
+}
+
+/// Whether a server switches to another protocol, by the beginning of its answer; None while
+/// that is not certain.
+fn switches(start: &[u8]) -> Option<bool> {
+    if start.starts_with(SWITCHES) {
+        Some(true)
+    } else if SWITCHES.starts_with(start) {
+        None
+    } else {
+        Some(false)
     }
 }
 

@@ -176,7 +176,7 @@ impl Edge {
             Ok(Some(Record::Ready)) => Ok(()),
             Ok(Some(Record::Failed(step, errno))) => Err(EdgeError::Step(
                 lock::step_name(step),
-                i32::try_from(errno).map_or(Errno::IO, Errno::from_raw_os_error),
+                crate::sys::errno(i32::try_from(errno).unwrap_or_default()),
             )),
             _ => Err(EdgeError::Silent),
         }

@@ -91,7 +91,7 @@ impl Ports {
         let (who, from) = self.asked.pop_front().ok_or(Errno::PROTO)?;
         let made = match (length, i32::from_le_bytes(buffer), descriptors.pop()) {
             (ANSWER, 0, Some(made)) => Ok(made),
-            (ANSWER, errno @ 1.., None) => Err(Errno::from_raw_os_error(errno)),
+            (ANSWER, errno @ 1.., None) => Err(crate::sys::errno(errno)),
             _ => return Err(Errno::PROTO),
         };
         Ok(Some(Answer { who, from, made }))

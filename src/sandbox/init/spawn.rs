@@ -66,7 +66,7 @@ fn failure(read: &OwnedFd) -> Option<NotStarted> {
                 2 => Spawn::Exec,
                 _ => Spawn::Process,
             };
-            Some((what, Errno::from_raw_os_error(i32::from(answer[1]))))
+            Some((what, crate::sys::errno(answer[1].into())))
         }
         Err(errno) => Some((Spawn::Process, errno)),
     }

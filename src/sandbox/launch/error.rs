@@ -92,7 +92,7 @@ impl LaunchError {
             command: plan.exec.argv.first().cloned().unwrap_or_default(),
             what,
             directory: plan.exec.directory.clone(),
-            errno: Errno::from_raw_os_error(errno),
+            errno: crate::sys::errno(errno),
         }
     }
 

@@ -62,7 +62,7 @@ pub(super) fn ask(launcher: &OwnedFd, what: u32, pid: i32) -> Result<(), LaunchE
                     ENTER => "enter cgroup",
                     _ => "tell the launcher",
                 },
-                errno: Errno::from_raw_os_error(errno),
+                errno: crate::sys::errno(errno),
             }),
         },
         _ => Err(LaunchError::Gone),

@@ -162,7 +162,7 @@ pub(super) fn run_in_outer(
                 (true, 0) => Ok(()),
                 (true, code) => Err(LaunchError::System {
                     call: "remove layers",
-                    errno: Errno::from_raw_os_error(code),
+                    errno: crate::sys::errno(code),
                 }),
                 (false, _) => Err(LaunchError::Gone),
             }
