@@ -104,16 +104,7 @@ fn contestant(host: &Host, which: usize, slirp: &Result<Slirp, String>) -> Resul
 
 /// Gbit/s that arrived.
 fn rate(command: &mut Command, flags: &[&str]) -> Result<f64, String> {
-    command.args([
-        "-c",
-        &SERVER.to_string(),
-        "-p",
-        PORT,
-        "-J",
-        "-t",
-        "2",
-        "0.5",
-    ]);
+    command.args(["-c", &SERVER.to_string(), "-p", PORT, "-J", "-t", "2"]);
     let output = command
         .args(flags)
         .stdout(Stdio::piped())
