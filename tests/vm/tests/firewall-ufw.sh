@@ -61,6 +61,7 @@ echo three >&4
 check "and through a new default, as ufw accepts what is established" until_true said 3
 each "while a new one is refused" "refused served" "$both"
 exec 4>&-
+rm /tmp/words
 wait $job
 check "the job ended well" is $? 0
 ufw reload >/dev/null

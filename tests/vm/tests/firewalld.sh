@@ -52,6 +52,7 @@ echo three >&4
 check "it lives in zone drop, which accepts what is established" until_true said 3
 each "zone drop is about what comes in" "refused served" "$both"
 exec 4>&-
+rm /tmp/words
 wait $job
 check "the job ended well" is $? 0
 sandboxes_down
