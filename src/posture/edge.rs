@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn each_single_deviation_is_a_difference() {
         let map = sample::process(Role::Job, 7).uid_map;
-        let cases: [(&str, &dyn Fn(&mut Edge)); 16] = [
+        type Change<'a> = &'a dyn Fn(&mut Edge);
+        let cases: [(&str, Change<'_>); 16] = [
             ("permitted capabilities", &|e| {
                 e.status.capabilities.permitted = 1
             }),
