@@ -131,6 +131,6 @@ pub fn modules(deep: &Deep) -> Finding {
     degraded("modules", format!("not loaded yet: {names}"))
         .costs("the first sandbox that needs it makes the kernel load it")
         .fix(format!(
-            "echo {names} | sudo tee /etc/modules-load.d/cofferdam.conf && sudo modprobe -a {names}"
+            "printf '%s\\n' {names} | sudo tee /etc/modules-load.d/cofferdam.conf && sudo modprobe -a {names}"
         ))
 }

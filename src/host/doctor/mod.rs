@@ -450,7 +450,7 @@ mod tests {
         );
         assert_eq!(
             all[3].2,
-            "echo overlay | sudo tee /etc/modules-load.d/cofferdam.conf && sudo modprobe -a overlay"
+            "printf '%s\\n' overlay | sudo tee /etc/modules-load.d/cofferdam.conf && sudo modprobe -a overlay"
         );
     }
 
